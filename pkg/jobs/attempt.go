@@ -1,0 +1,177 @@
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+// attempt is one claimed job while its handler runs.
+type attempt struct {
+	Claimed
+	pool   int // whose slot it takes
+	seat   Seat
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	state    attemptState
+	result   []byte
+	progress *Progress // not yet written
+}
+
+type attemptState int
+
+const (
+	handling   attemptState = iota
+	committing              // inside Job.Commit: whether the job is still ours is being decided
+	settled                 // its outcome was accepted by Job.Commit
+	ended                   // its handler has returned
+)
+
+func (a *attempt) setResult(result []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.result = result
+}
+
+func (a *attempt) setProgress(p Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.progress = &p
+}
+
+// holding is what the renewal should say of the attempt; false while there is
+// nothing to hold.
+func (a *attempt) holding() (Holding, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Holding{Ref: a.Ref, Progress: a.progress}, a.state == handling
+}
+
+// wrote forgets a progress that was written, unless there is a newer one.
+func (a *attempt) wrote(p *Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.progress == p {
+		a.progress = nil
+	}
+}
+
+// lose ends the handler's context because another may have the job. During a
+// commit the job's row says nothing yet: the commit's own fence decides.
+func (a *attempt) lose() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != handling {
+		return false
+	}
+	a.cancel(lease.ErrLost)
+	return true
+}
+
+// enter moves the attempt on, if it is where the caller believes.
+func (a *attempt) enter(from, to attemptState) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != from {
+		return false
+	}
+	a.state = to
+	return true
+}
+
+func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) error, follow []New) error {
+	for _, n := range follow {
+		if err := n.Check(); err != nil {
+			return fmt.Errorf("commit: follow-up: %w", err)
+		}
+	}
+	if !a.enter(handling, committing) {
+		return fmt.Errorf("commit: %w: the job has its outcome", lease.ErrLost)
+	}
+	a.mu.Lock()
+	o.Ref = a.Ref
+	if o.Status == Completed {
+		o.Result = a.result
+	}
+	a.mu.Unlock()
+
+	err := a.seat.Finish(ctx, o, write, follow...)
+	switch {
+	case err == nil:
+		a.enter(committing, settled)
+		return nil
+	case errors.Is(err, lease.ErrLost):
+		a.cancel(lease.ErrLost)
+	}
+	a.enter(committing, handling)
+	return fmt.Errorf("commit: %w", err)
+}
+
+// outcome turns the handler's error into the attempt's last word; false where
+// Job.Commit has said it already.
+func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcome, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == settled || a.state == ended {
+		return Outcome{}, false
+	}
+	a.state = ended
+
+	o := Outcome{Ref: a.Ref}
+	if err == nil {
+		o.Status, o.Result = Completed, a.result
+		return o, true
+	}
+	cause := context.Cause(ctx)
+	var permanent permanentError
+	var again retryError
+	switch {
+	case errors.As(err, &permanent):
+		o.Status = Failed
+	case errors.Is(cause, ErrDraining):
+		// Interrupted by us, not by its own fault.
+		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
+	case errors.As(err, &again) && again.uncounted:
+		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
+	case a.Attempt >= a.MaxAttempts:
+		o.Status = Failed
+	case errors.As(err, &again):
+		o.Status, o.Delay = Pending, again.delay
+	default:
+		o.Status, o.Delay = Pending, retry.delay(a.Attempt)
+	}
+	o.Error = clip(a.explain(err, cause))
+	return o, true
+}
+
+// explain names the reason for which the context ended, where there is one that
+// the handler's own error doesn't tell.
+func (a *attempt) explain(err, cause error) string {
+	switch {
+	case errors.Is(cause, ErrTimeout):
+		return fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
+	case errors.Is(cause, lease.ErrLost) && !errors.Is(err, lease.ErrLost):
+		return fmt.Sprintf("%v: %v", cause, err)
+	}
+	return err.Error()
+}
+
+// clip bounds an error's text: its beginning says what happened, its end (of a
+// stack, or of a command's output) often why. Other programs need UTF-8.
+func clip(text string) string {
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	if len(text) <= MaxError {
+		return text
+	}
+	const half = MaxError/2 - 8
+	return strings.ToValidUTF8(text[:half], "") + "\n…\n" + strings.ToValidUTF8(text[len(text)-half:], "")
+}

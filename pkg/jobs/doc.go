@@ -1,0 +1,39 @@
+// Package jobs is a durable job queue for a fleet of worker processes.
+//
+// A producer enqueues jobs into a store; workers claim them under leases and
+// hand them to handlers:
+//
+//	q, err := store.Open(ctx, "jobs.db")
+//	id, err := jobs.Enqueue(ctx, q, "SendInvoice", Invoice{42}, jobs.Delay(time.Minute))
+//
+//	w := jobs.NewWorker(q, jobs.WorkerOptions{Concurrency: 16})
+//	jobs.Handle(w, "SendInvoice", func(ctx context.Context, j *jobs.Job[Invoice]) error { … })
+//	err = w.Run(ctx)
+//
+// # What it guarantees
+//
+// A job that Enqueue returned an id for is run at least once, however many
+// workers die on the way, until it completed or its attempts are used up. Each
+// attempt has a token; its outcome is accepted at most once, and only while the
+// job is still leased to that attempt. What a handler writes through
+// [Job.Commit] is one transaction with the job's completion: all or nothing, once.
+//
+// # What it does not
+//
+// A handler may run twice: when its worker is killed or stopped past its lease,
+// another takes over, and what the first one did outside Job.Commit stays done.
+// Make effects idempotent, or fence them with the attempt's token. The order of
+// claims (priority, due time, id) is no order of completion.
+//
+// # The life of a job
+//
+//	enqueue ─► pending ──claim──► running ──► completed
+//	             ▲  (run_at)         ├────► failed
+//	             │                   └────► cancelled
+//	             └── retry, snooze, release (drain), reap (holder dead or lease ended)
+//
+// Attempts are counted at the claim, so that a job that kills its worker uses
+// them up too.
+//
+// The package holds no SQL: an engine implements [Store] and [Seat].
+package jobs

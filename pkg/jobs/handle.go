@@ -1,0 +1,129 @@
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Job is an attempt of a job, as its handler sees it.
+type Job[T any] struct {
+	ID          int64
+	Type        string
+	Queue       string
+	Priority    int
+	Attempt     int // 1 for the first
+	MaxAttempts int
+	Token       int64 // grows with every claim of the job: a fence for effects elsewhere
+	CreatedAt   time.Time
+	Payload     T
+
+	attempt *attempt
+}
+
+// Handle registers the handler of a job type, before Run. The payload is
+// decoded into T by encoding/json; one that can't be decoded fails the job for
+// good. A handler that returns nil completes the job. An error is that
+// attempt's; the job is tried again later while it has attempts left, unless
+// the error is [Permanent], [RetryAfter] or [Snooze]. A panic is an error with
+// its stack.
+//
+// The context ends when the job is no longer to be worked on: with the cause
+// lease.ErrLost when it is another's, ErrTimeout after the job's timeout,
+// ErrDraining when the worker stops. The handler should return soon then.
+func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error) {
+	w.handle(jobType, func(ctx context.Context, a *attempt) error {
+		j := &Job[T]{
+			ID: a.ID, Type: a.Type, Queue: a.Queue, Priority: a.Priority,
+			Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Token: a.Token,
+			CreatedAt: a.CreatedAt, attempt: a,
+		}
+		if err := json.Unmarshal(a.Payload, &j.Payload); err != nil {
+			return Permanent(fmt.Errorf("payload: %w", err))
+		}
+		return fn(ctx, j)
+	})
+}
+
+// SetResult sets what is stored with the job when it completes: v as JSON, at
+// most MaxResult bytes. The last call counts.
+func (j *Job[T]) SetResult(v any) error {
+	result, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
+	if len(result) > MaxResult {
+		return fmt.Errorf("result: %d bytes, at most %d are kept", len(result), MaxResult)
+	}
+	j.attempt.setResult(result)
+	return nil
+}
+
+// Progress says how far the attempt has come; total 0 means unknown. It costs
+// nothing: it is written with the next renewal of the lease.
+func (j *Job[T]) Progress(done, total int64, note string) {
+	j.attempt.setProgress(Progress{Done: done, Total: total, Note: note})
+}
+
+// Commit completes the job in one transaction with what write does and with
+// follow-up jobs: all or nothing, and only while this attempt holds the job;
+// else it returns lease.ErrLost and nothing has happened. After a Commit that
+// returned nil the job is done, whatever the handler returns.
+//
+// write (nil: nothing) gets a plain transaction of the store's database with
+// foreign keys on. It must be quick, at most 5 s, as nobody else can write
+// meanwhile, must use tx alone, and must leave its end to Commit.
+func (j *Job[T]) Commit(ctx context.Context, write func(tx *sql.Tx) error, follow ...New) error {
+	return j.attempt.commit(ctx, Outcome{Status: Completed}, write, follow)
+}
+
+// CommitSnooze is Commit for a step of a longer job: the job is not completed
+// but runs again after d, with no attempt counted.
+func (j *Job[T]) CommitSnooze(ctx context.Context, d time.Duration, write func(tx *sql.Tx) error, follow ...New) error {
+	return j.attempt.commit(ctx, Outcome{Status: Pending, Delay: d, Uncounted: true}, write, follow)
+}
+
+// Why a handler's context ended, beside lease.ErrLost.
+var (
+	ErrTimeout  = errors.New("timed out")
+	ErrDraining = errors.New("worker is stopping")
+)
+
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+// Permanent marks an error that no retry can mend: the job fails for good. A
+// nil error stays nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanentError{err}
+}
+
+type retryError struct {
+	error
+	delay     time.Duration
+	uncounted bool
+}
+
+func (e retryError) Unwrap() error { return e.error }
+
+// RetryAfter marks an error after which the job is tried again after d, in
+// place of the usual delay; the attempt counts. A nil error stays nil.
+func RetryAfter(err error, d time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return retryError{error: err, delay: d}
+}
+
+// Snooze, returned by a handler, has the job run again after d. The attempt is
+// not counted.
+func Snooze(d time.Duration) error {
+	return retryError{error: errors.New("snoozed"), delay: d, uncounted: true}
+}

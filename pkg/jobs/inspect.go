@@ -1,0 +1,125 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Inspector looks at a queue without working on it.
+type Inspector interface {
+	// Jobs lists jobs, newest first.
+	Jobs(ctx context.Context, filter Filter) ([]Row, error)
+	// Job is one job with its history, oldest attempt first; ErrNotFound.
+	Job(ctx context.Context, id int64) (Row, []Attempt, error)
+	Stats(ctx context.Context) (Stats, error)
+	Workers(ctx context.Context) ([]WorkerRow, error)
+}
+
+// Filter narrows a list; its zero value lists the newest 100 jobs.
+type Filter struct {
+	Type   string
+	Queue  string
+	Status Status
+	Limit  int // 0: 100
+}
+
+// Row is a job as it is stored. Times are nil where the column is NULL.
+type Row struct {
+	ID          int64           `json:"id"`
+	Type        string          `json:"job_type"`
+	Queue       string          `json:"queue"`
+	Status      Status          `json:"status"`
+	Priority    int             `json:"priority"`
+	Attempts    int             `json:"attempts"`
+	MaxAttempts int             `json:"max_attempts,omitempty"` // 0: not claimed yet, and none named
+	Timeout     float64         `json:"timeout,omitempty"`      // seconds
+	CreatedAt   Seconds         `json:"created_at"`
+	RunAt       Seconds         `json:"run_at"`
+	StartedAt   Seconds         `json:"started_at,omitempty"`
+	CompletedAt Seconds         `json:"completed_at,omitempty"`
+	UniqueKey   string          `json:"unique_key,omitempty"`
+	LeaseOwner  int64           `json:"lease_owner,omitempty"`
+	LeaseToken  int64           `json:"lease_token,omitempty"`
+	Error       string          `json:"error,omitempty"`
+	Payload     string          `json:"payload"`
+	Result      json.RawMessage `json:"result,omitempty"`
+	Progress    *Progress       `json:"progress,omitempty"`
+}
+
+// Seconds is a time as the tables have it: Unix seconds with fractions; 0: none.
+type Seconds float64
+
+// Time is the same as a time.Time, in the local zone; zero for none.
+func (s Seconds) Time() time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(float64(s)*1e6 + 0.5))
+}
+
+// SecondsOf is the other way round.
+func SecondsOf(t time.Time) Seconds {
+	if t.IsZero() {
+		return 0
+	}
+	return Seconds(float64(t.UnixMicro()) / 1e6)
+}
+
+// Attempt is one that did not complete.
+type Attempt struct {
+	Attempt   int     `json:"attempt"`
+	Token     int64   `json:"lease_token"`
+	Worker    int64   `json:"worker_id"`
+	Host      string  `json:"host,omitempty"`
+	PID       int     `json:"pid,omitempty"`
+	StartedAt Seconds `json:"started_at"`
+	EndedAt   Seconds `json:"ended_at"`
+	Error     string  `json:"error"`
+	// Rejected is the outcome that the attempt's worker reported too late.
+	Rejected Status `json:"rejected,omitempty"`
+}
+
+// Stats counts jobs and workers.
+type Stats struct {
+	Pending   int64 `json:"pending"`
+	Running   int64 `json:"running"`
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+	Cancelled int64 `json:"cancelled"`
+	// Rejected is the number of outcomes that came too late and were refused.
+	Rejected int64 `json:"rejected"`
+	Workers  int64 `json:"workers"`
+	Leader   int64 `json:"leader,omitempty"` // worker id; 0: none
+	// Types has a row for each job type and queue with anything pending or running.
+	Types []TypeStats `json:"types"`
+}
+
+// TypeStats counts the unfinished jobs of a type in a queue.
+type TypeStats struct {
+	Type    string `json:"job_type"`
+	Queue   string `json:"queue"`
+	Pending int64  `json:"pending"`
+	Running int64  `json:"running"`
+	Handled bool   `json:"handled"` // some running worker takes them
+}
+
+// WorkerRow is a member of the fleet.
+type WorkerRow struct {
+	ID          int64    `json:"id"`
+	Host        string   `json:"host"`
+	PID         int      `json:"pid"`
+	Concurrency int      `json:"concurrency"`
+	Running     int      `json:"running"`
+	Leader      bool     `json:"leader"`
+	StartedAt   Seconds  `json:"started_at"`
+	Listen      string   `json:"listen,omitempty"`
+	Types       []string `json:"types"`
+	Queues      []string `json:"queues"`
+}
+
+// Handles says whether the worker takes jobs of the type from the queue.
+func (w WorkerRow) Handles(jobType, queue string) bool {
+	return slices.Contains(w.Types, jobType) && slices.Contains(w.Queues, queue)
+}

@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// run is a worker at work. One goroutine takes turns with the store (turns.go),
+// one for each attempt runs its handler (work.go), a few keep the leases and
+// look after the fleet (upkeep.go, schedule.go).
+type run struct {
+	seat     Seat
+	opts     WorkerOptions
+	log      *zap.Logger
+	handlers map[string]handler
+
+	mu       sync.Mutex
+	held     map[Ref]*attempt
+	ended    []ending
+	claiming bool            // a Turn is under way: more may be held than is known here
+	trusted  context.Context // parent of the attempts' contexts; ends when the leases can't be trusted
+
+	news    chan struct{} // an attempt has ended, or there may be work
+	changes chan struct{} // somebody committed: jobs may have been taken away
+}
+
+func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
+	return &run{
+		seat: seat, opts: opts, handlers: handlers,
+		log:     opts.Logger.With(zap.Int64("worker", seat.ID())),
+		held:    make(map[Ref]*attempt),
+		news:    make(chan struct{}, 1),
+		changes: make(chan struct{}, 1),
+	}
+}
+
+// run works until ctx ends or the store is gone, then drains. Three contexts
+// end one after the other: ctx stops the claims; handling, Drain later, the
+// handlers; words, a second later still, what is said to the store.
+func (r *run) run(ctx context.Context, pools []Pool) error {
+	words, hush := context.WithCancel(context.WithoutCancel(ctx))
+	defer hush()
+	handling, interrupt := context.WithCancelCause(words)
+	defer interrupt(nil)
+	leading, stop := context.WithCancel(ctx)
+	defer stop()
+
+	kept := r.keep(handling)
+	var upkeep errgroup.Group
+	upkeep.Go(func() error { return r.renewals(handling, kept) })
+	upkeep.Go(func() error { return r.reaps(handling) })
+	upkeep.Go(func() error { return r.losses(handling) })
+	if len(r.opts.Schedules) > 0 && !r.opts.UntilEmpty {
+		upkeep.Go(func() error { return r.leads(leading) })
+	}
+	done := make(chan struct{})
+	upkeep.Go(func() error {
+		if after(ctx.Done(), 0, done) && after(nil, max(r.opts.Drain, 0), done) {
+			interrupt(ErrDraining)
+			if after(nil, lastWords, done) {
+				hush()
+			}
+		}
+		return nil
+	})
+
+	types := make([]string, 0, len(r.handlers))
+	for t := range r.handlers {
+		types = append(types, t)
+	}
+	slices.Sort(types)
+	err := (&turns{run: r, want: Want{
+		Types: types, Pools: pools, TTL: r.opts.Lease,
+		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
+	}}).loop(ctx, words)
+	close(done)
+	stop()
+	interrupt(ErrDraining)
+	_ = upkeep.Wait() // none of them returns an error
+	return err
+}
+
+// after waits for event, or for d where event is nil, and is false if done came first.
+func after(event <-chan struct{}, d time.Duration, done <-chan struct{}) bool {
+	var timeout <-chan time.Time
+	if event == nil {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-event:
+	case <-timeout:
+	case <-done:
+		return false
+	}
+	return true
+}
+
+// signal leaves word in a channel of capacity 1; one word is as good as many.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,78 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+// leadership is the lease that the one who runs the schedules holds.
+const leadership = "leader"
+
+// Schedule is periodic work: every interval the leader enqueues what Jobs
+// returns. Ticks that were missed while nobody led are not made up for.
+type Schedule struct {
+	Name  string // in the whole fleet
+	Every time.Duration
+	// Jobs says what a tick enqueues; nothing, and the tick writes nothing.
+	Jobs func(context.Context) ([]New, error)
+}
+
+// leads runs the schedules whenever this worker is the leader.
+func (r *run) leads(ctx context.Context) error {
+	return lease.Lead(ctx, r.seat, leadership, r.opts.Lease, func(ctx context.Context, held lease.Held) error {
+		r.log.Info("leading", zap.Int64("token", held.Token))
+		defer r.log.Info("no longer leading", zap.Int64("token", held.Token))
+		ticks, ctx := errgroup.WithContext(ctx)
+		for _, s := range r.opts.Schedules {
+			ticks.Go(func() error { return r.ticks(ctx, held, s) })
+		}
+		return ticks.Wait()
+	}, func(err error) { r.log.Warn("leader", zap.Error(err)) })
+}
+
+// ticks runs one schedule until ctx ends or the leadership is lost. A tick that
+// fails is the next one's business.
+func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
+	at, err := r.seat.NextTick(ctx, s.Name)
+	if err != nil {
+		return fmt.Errorf("schedule %s: %w", s.Name, err)
+	}
+	wait := time.Until(at)
+	for {
+		// A clock that was set back, or a shorter interval than before, must
+		// not silence the schedule.
+		if !after(nil, min(wait, s.Every), ctx.Done()) {
+			return nil
+		}
+		due := Due{Name: s.Name, At: at, Next: time.Now().Add(s.Every)}
+		switch moved, err := r.tick(ctx, held, s, due); {
+		case errors.Is(err, lease.ErrLost):
+			return fmt.Errorf("schedule %s: %w", s.Name, err)
+		case err != nil && ctx.Err() == nil:
+			r.log.Warn("tick failed", zap.String("schedule", s.Name), zap.Error(err))
+		case moved:
+			at = due.Next
+		}
+		wait = time.Until(due.Next)
+	}
+}
+
+func (r *run) tick(ctx context.Context, held lease.Held, s Schedule, due Due) (moved bool, err error) {
+	jobs, err := s.Jobs(ctx)
+	if err != nil || len(jobs) == 0 {
+		return false, err
+	}
+	for _, n := range jobs {
+		if err := n.Check(); err != nil {
+			return false, err
+		}
+	}
+	return true, r.seat.Tick(ctx, held, due, jobs...)
+}

@@ -1,0 +1,138 @@
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+var (
+	// ErrQueueFull means that the file's limit of pending jobs is reached.
+	ErrQueueFull = errors.New("queue is full")
+	// ErrUnknown means that a commit failed in a way that leaves open whether
+	// it happened, and that it could not be found out in time.
+	ErrUnknown = errors.New("outcome unknown")
+	// ErrNotFound means that there is no such job.
+	ErrNotFound = errors.New("no such job")
+	// ErrClosed means that the store was closed.
+	ErrClosed = errors.New("store is closed")
+)
+
+// Store is what an engine gives: a producer needs Enqueue, a worker Join.
+//
+// Lease times cross this seam as durations only, never as an engine's clock;
+// RunAt and a schedule's times are wall clock.
+type Store interface {
+	// Enqueue adds jobs, all or none, durably when it returns. The answers are
+	// in the order of the jobs. Errors: ErrQueueFull, ErrUnknown, ErrClosed,
+	// or ctx's if it ended before the jobs were written.
+	Enqueue(ctx context.Context, jobs ...New) ([]Added, error)
+	// Join takes a seat in the fleet.
+	Join(ctx context.Context, who Info) (Seat, error)
+	Close() error
+}
+
+// Info is what a worker says of itself when it joins.
+type Info struct {
+	Host        string
+	PID         int
+	Concurrency int
+	Types       []string
+	Queues      []string
+	Listen      string // where it serves peers; empty: nowhere
+	// Guard, where set, is handed the open file whose lock is the seat, before
+	// the worker can claim anything. A process that inherits it keeps the seat
+	// taken until it has ended too.
+	Guard func(lock *os.File) error
+}
+
+// Seat is a worker's place in the fleet. It falls free when the process dies,
+// however it dies, and the others see that at once. Its methods may be called
+// by several goroutines.
+//
+// Each word on a job is fenced by its token, in the statement that carries it out.
+type Seat interface {
+	lease.Store // the leadership
+
+	// ID is the worker's number, lease_owner in the jobs' rows. It is never reused.
+	ID() int64
+
+	// Turn hands in outcomes and claims jobs for the free slots, in one
+	// transaction. With no outcomes it looks first and writes only if there is
+	// something to claim. A handler may start once it has returned.
+	Turn(ctx context.Context, outcomes []Outcome, want Want) (Turn, error)
+	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
+	// in a transaction of its own. It returns lease.ErrLost, and nothing is
+	// written, where the attempt no longer holds the job.
+	Finish(ctx context.Context, outcome Outcome, write func(*sql.Tx) error, follow ...New) error
+	// NextTick is when the schedule is next due; zero if it never ticked.
+	NextTick(ctx context.Context, name string) (time.Time, error)
+	// Tick enqueues what a schedule's tick asks for and moves the schedule on,
+	// fenced by the leadership's token and by the tick itself. It returns
+	// lease.ErrLost, and nothing is written, where either has passed to another.
+	Tick(ctx context.Context, held lease.Held, due Due, jobs ...New) error
+	// Renew extends the leases of all jobs that this worker holds and writes
+	// their progress. It returns those of holding that are no longer held.
+	Renew(ctx context.Context, ttl time.Duration, holding []Holding) (lost []Ref, err error)
+	// Lost is the look of Renew without its write.
+	Lost(ctx context.Context, holding []Holding) ([]Ref, error)
+	// Left says whether anything is pending (also in the future) or running
+	// anywhere, of the types and queues wanted.
+	Left(ctx context.Context, want Want) (bool, error)
+	// Reap gives back the jobs of dead workers, and those whose lease has ended.
+	// It writes only if there are any.
+	Reap(ctx context.Context) ([]Reaped, error)
+	// Changes delivers after somebody committed; several commits may be one delivery.
+	Changes() <-chan struct{}
+	// Leave gives up the seat. Jobs that are still held go back like those of a dead worker.
+	Leave(ctx context.Context) error
+}
+
+// Want is what a worker has room for.
+type Want struct {
+	Types []string // only these are claimed
+	Pools []Pool
+	TTL   time.Duration // of the leases
+	Limit Limits        // what holds for a job that names nothing itself
+}
+
+// Pool is a number of free slots for jobs of some queues.
+type Pool struct {
+	Queues []string
+	Free   int
+}
+
+// Limits bound a job: its number of attempts, and the time of each (0: none).
+type Limits struct {
+	MaxAttempts int
+	Timeout     time.Duration
+}
+
+// Turn is what came of one.
+type Turn struct {
+	Claimed []Claimed // best first
+	// Rejected are the outcomes that were not accepted: another had the job.
+	Rejected []Ref
+	// Next is how long until the earliest delayed job is due; 0: there is none.
+	Next time.Duration
+}
+
+// Due is one tick of a schedule: it was due at At, the next one is at Next.
+// At is zero for a schedule that never ticked.
+type Due struct {
+	Name string
+	At   time.Time
+	Next time.Time
+}
+
+// Reaped is a job that was taken from its holder.
+type Reaped struct {
+	Ref
+	Worker int64  // the holder
+	Reason string // as in the job's history
+	Failed bool   // its attempts were used up
+}

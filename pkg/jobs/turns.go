@@ -1,0 +1,182 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// retryPause is the wait after a turn that failed.
+const retryPause = 100 * time.Millisecond
+
+// turns hands the store what has ended and claims for the slots that are free,
+// one Turn after the other: what ends during one goes into the next. It is
+// used by one goroutine.
+type turns struct {
+	*run
+	want     Want      // with the slots that are free now
+	running  int       // attempts whose slot is taken
+	outcomes []Outcome // to be handed in
+	look     bool      // there may be something to claim
+	next     time.Time // look again then at the latest
+	failed   bool      // the last turn did; pause
+}
+
+// loop ends when claiming has ended and all is settled, when the queue is empty
+// and that was asked for, or when words ends.
+func (t *turns) loop(claiming, words context.Context) error {
+	t.look = true
+	for {
+		t.collect()
+		stopping := claiming.Err() != nil
+		if stopping && t.running == 0 && len(t.outcomes) == 0 {
+			return nil
+		}
+		if words.Err() != nil {
+			t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running))
+			return nil
+		}
+		if !t.failed && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {
+			empty, err := t.take(words, stopping)
+			if err != nil || empty {
+				return err
+			}
+			continue
+		}
+		t.wait(claiming, words)
+	}
+}
+
+// collect frees the slots of attempts that have ended.
+func (t *turns) collect() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.ended {
+		t.want.Pools[e.pool].Free++
+		t.running--
+		if e.outcome == nil {
+			t.look = true // no turn will come of it otherwise
+			continue
+		}
+		t.outcomes = append(t.outcomes, *e.outcome)
+	}
+	t.ended = t.ended[:0]
+}
+
+func (t *turns) free() int {
+	n := 0
+	for _, p := range t.want.Pools {
+		n += p.Free
+	}
+	return n
+}
+
+// take takes one turn and starts what was claimed. empty says that nothing is
+// left to do for a worker that runs UntilEmpty.
+func (t *turns) take(words context.Context, stopping bool) (empty bool, err error) {
+	want := t.want
+	if stopping {
+		want.Pools = nil
+	}
+	t.setClaiming(true)
+	turn, err := t.seat.Turn(words, t.outcomes, want)
+	if err != nil {
+		t.setClaiming(false)
+		if errors.Is(err, ErrClosed) {
+			return false, fmt.Errorf("turn: %w", err)
+		}
+		if words.Err() == nil {
+			t.log.Warn("turn failed, trying again", zap.Error(err))
+			t.failed = true
+		}
+		return false, nil
+	}
+	for _, ref := range turn.Rejected {
+		t.log.Warn("late outcome rejected: another has the job", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
+	}
+	t.outcomes = t.outcomes[:0]
+	if stopping {
+		t.setClaiming(false)
+		return false, nil
+	}
+
+	asked := t.free()
+	t.start(turn.Claimed)
+	t.running += len(turn.Claimed)
+	for _, c := range turn.Claimed {
+		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
+	}
+	// As many as were asked for: there may be more.
+	t.look = asked > 0 && t.free() == 0
+	t.next = time.Now().Add(jitter(t.opts.Poll))
+	if turn.Next > 0 {
+		t.next = earlier(t.next, time.Now().Add(turn.Next))
+	}
+	if !t.opts.UntilEmpty || t.running > 0 || len(turn.Claimed) > 0 {
+		return false, nil
+	}
+	left, err := t.seat.Left(words, want)
+	if err != nil {
+		t.log.Warn("can't tell whether the queue is empty", zap.Error(err))
+	}
+	return err == nil && !left, nil
+}
+
+// wait returns when there may be something to do.
+func (t *turns) wait(claiming, words context.Context) {
+	until := time.Until(t.next)
+	if t.failed {
+		until = retryPause
+	}
+	timer := time.NewTimer(until)
+	defer timer.Stop()
+	stopped := claiming.Done()
+	if claiming.Err() != nil {
+		stopped = nil // known; wait for what is still running
+	}
+	select {
+	case <-t.news:
+	case <-t.seat.Changes():
+		t.look = true
+		signal(t.changes)
+	case <-timer.C:
+		t.look, t.failed = true, false
+		t.next = time.Now().Add(jitter(t.opts.Poll))
+	case <-stopped:
+	case <-words.Done():
+	}
+}
+
+func (t *turns) setClaiming(is bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.claiming = is
+}
+
+// poolOf is the index of the pool that the queue belongs to.
+func poolOf(pools []Pool, queue string) int {
+	for i, p := range pools {
+		for _, q := range p.Queues {
+			if q == queue {
+				return i
+			}
+		}
+	}
+	return 0
+}
+
+// jitter spreads d by a fifth, so that a fleet does not look all at once.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,136 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+const (
+	reapEvery = 250 * time.Millisecond // a dead worker's jobs are to run again within a second
+	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
+)
+
+// keep starts the renewals of what is held, and makes their context the parent
+// of the attempts that start from now on. A new start trusts the leases from
+// now on: those that were granted before are covered by the context before.
+func (r *run) keep(handling context.Context) (stop func()) {
+	trusted, stop := lease.Keep(handling, time.Now(), r.opts.Lease, r.renew)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trusted = trusted
+	return stop
+}
+
+// renewals starts anew each time the leases could not be trusted any more, as
+// jobs that are claimed after that are as good as any.
+func (r *run) renewals(handling context.Context, stop func()) error {
+	for {
+		r.mu.Lock()
+		trusted := r.trusted
+		r.mu.Unlock()
+		<-trusted.Done()
+		stop()
+		if handling.Err() != nil {
+			return nil
+		}
+		r.log.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
+		stop = r.keep(handling)
+	}
+}
+
+// renew extends all leases. An idle worker has none, and writes nothing; but
+// while a turn is under way there may be some that it does not know of yet.
+func (r *run) renew(ctx context.Context) error {
+	r.mu.Lock()
+	idle := len(r.held) == 0 && !r.claiming
+	r.mu.Unlock()
+	if idle {
+		return nil
+	}
+	holding := r.holding()
+	lost, err := r.seat.Renew(ctx, r.opts.Lease, holding)
+	if err != nil {
+		r.log.Warn("leases were not renewed, trying again", zap.Error(err))
+		return err
+	}
+	for _, h := range holding {
+		if a := r.attempt(h.Ref); a != nil && h.Progress != nil {
+			a.wrote(h.Progress)
+		}
+	}
+	r.lose(lost)
+	return nil
+}
+
+// losses looks, after others have committed, whether jobs were taken away.
+func (r *run) losses(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.changes:
+		}
+		if holding := r.holding(); len(holding) > 0 {
+			lost, err := r.seat.Lost(ctx, holding)
+			if err != nil && ctx.Err() == nil {
+				r.log.Warn("can't look for lost jobs, the next renewal will", zap.Error(err))
+			}
+			r.lose(lost)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lostEvery):
+		}
+	}
+}
+
+// lose interrupts the handlers of jobs that are no longer held.
+func (r *run) lose(lost []Ref) {
+	for _, ref := range lost {
+		if a := r.attempt(ref); a != nil && a.lose() {
+			r.log.Warn("job lost: its handler is interrupted", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
+		}
+	}
+}
+
+// reaps gives back what dead and stuck workers held.
+func (r *run) reaps(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(reapEvery):
+		}
+		reaped, err := r.seat.Reap(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("reap", zap.Error(err))
+		}
+		for _, job := range reaped {
+			r.log.Warn("job taken from its worker", zap.Int64("job", job.ID), zap.Int64("token", job.Token),
+				zap.Int64("from", job.Worker), zap.String("reason", job.Reason), zap.Bool("failed", job.Failed))
+		}
+	}
+}
+
+func (r *run) attempt(ref Ref) *attempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held[ref]
+}
+
+func (r *run) holding() []Holding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	holding := make([]Holding, 0, len(r.held))
+	for _, a := range r.held {
+		if h, ok := a.holding(); ok {
+			holding = append(holding, h)
+		}
+	}
+	return holding
+}

@@ -1,0 +1,92 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// errGone is the handler's error where its goroutine was ended under it, as a
+// failed assertion of a test library does.
+var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
+
+// start runs the handlers of what was claimed, each in a goroutine.
+func (t *turns) start(claimed []Claimed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.claiming = false
+	for _, c := range claimed {
+		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue)}
+		ctx, cancel := context.WithCancelCause(t.trusted)
+		a.cancel = cancel
+		t.held[a.Ref] = a
+		go t.work(ctx, a)
+	}
+}
+
+// work runs one attempt to its end and hands its outcome to the turn loop.
+func (r *run) work(ctx context.Context, a *attempt) {
+	started := time.Now()
+	if a.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, a.Timeout, ErrTimeout)
+		defer cancel()
+	}
+	err := errGone
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
+		}
+		r.settle(ctx, a, err, time.Since(started))
+	}()
+	err = r.handlers[a.Type](ctx, a)
+}
+
+func (r *run) settle(ctx context.Context, a *attempt, err error, took time.Duration) {
+	e := ending{pool: a.pool}
+	if o, ok := a.outcome(ctx, err, backoff{r.opts.RetryDelay}); ok {
+		e.outcome = &o
+	}
+	a.cancel(nil)
+	r.logEnd(a, e.outcome, took)
+
+	r.mu.Lock()
+	delete(r.held, a.Ref)
+	r.ended = append(r.ended, e)
+	r.mu.Unlock()
+	signal(r.news)
+}
+
+func (r *run) logEnd(a *attempt, o *Outcome, took time.Duration) {
+	if o == nil || o.Error == "" {
+		if c := r.log.Check(zap.DebugLevel, "job ended"); c != nil {
+			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", took))
+		}
+		return
+	}
+	r.log.Warn("attempt did not complete", zap.Int64("job", a.ID), zap.String("type", a.Type),
+		zap.Int("attempt", a.Attempt), zap.Int("of", a.MaxAttempts), zap.Duration("took", took),
+		zap.String("error", firstLine(o.Error)), zap.Bool("retry", o.Status == Pending))
+}
+
+// firstLine is what of a text fits into a log line.
+func firstLine(text string) string {
+	const most = 300
+	for i, c := range text {
+		if c == '\n' || i > most {
+			return text[:i]
+		}
+	}
+	return text
+}
+
+// ending is an attempt whose handler has returned. With no outcome, Job.Commit
+// has said it.
+type ending struct {
+	pool    int
+	outcome *Outcome
+}

@@ -1,0 +1,202 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// WorkerOptions configure a worker; the zero value of each is the default.
+type WorkerOptions struct {
+	// Concurrency is the number of slots that the queues without slots of their
+	// own share: 16.
+	Concurrency int
+	// Queues are those to work on: DefaultQueue.
+	Queues []Queue
+	// Lease is how long a claimed job is held without a renewal: 30 s, at least 1 s.
+	Lease time.Duration
+	// Drain is how long running jobs may go on once Run's context has ended:
+	// 30 s; negative: not at all.
+	Drain time.Duration
+	// Poll is how often an idle worker looks for work that no change told it
+	// of: 1 s, give or take a fifth.
+	Poll time.Duration
+	// MaxAttempts and Timeout hold for jobs that name none: 3, and none.
+	MaxAttempts int
+	Timeout     time.Duration
+	// RetryDelay is what a job waits after its first failed attempt: 60 s. It
+	// doubles with each, up to an hour, give or take a tenth.
+	RetryDelay time.Duration
+	// Schedules are enqueued by the one worker of the fleet that leads.
+	Schedules []Schedule
+	// UntilEmpty has Run return when nothing is left that this worker could
+	// claim, delayed jobs and those that run elsewhere included. It never leads.
+	UntilEmpty bool
+	// Listen is where this worker serves peers, for people to see.
+	Listen string
+	// Guard is handed to the store; see Info.
+	Guard func(lock *os.File) error
+	// Logger gets what operators should know: nowhere.
+	Logger *zap.Logger
+}
+
+// Queue is a queue to work on.
+type Queue struct {
+	Name string
+	// Slots of its own; 0: it shares WorkerOptions.Concurrency with the others
+	// that have none.
+	Slots int
+}
+
+// Worker runs handlers for jobs that it claims from a store.
+type Worker struct {
+	store    Store
+	opts     WorkerOptions
+	handlers map[string]handler
+	err      error // of a registration
+}
+
+type handler func(context.Context, *attempt) error
+
+// NewWorker makes a worker; register its handlers with Handle, then Run it.
+// What is wrong with the options is said by Run.
+func NewWorker(store Store, opts WorkerOptions) *Worker {
+	return &Worker{store: store, opts: opts, handlers: make(map[string]handler)}
+}
+
+func (w *Worker) handle(jobType string, h handler) {
+	if _, ok := w.handlers[jobType]; ok && w.err == nil {
+		w.err = fmt.Errorf("job type %q has two handlers", jobType)
+	}
+	if jobType == "" && w.err == nil {
+		w.err = errors.New("a handler's job type is empty")
+	}
+	w.handlers[jobType] = h
+}
+
+// Types are the job types that have a handler, sorted.
+func (w *Worker) Types() []string { return slices.Sorted(maps.Keys(w.handlers)) }
+
+// Run claims and runs jobs until ctx ends, then drains: it claims no more, lets
+// running jobs go on for WorkerOptions.Drain, ends the others' contexts and
+// gives those jobs back, all within a second more. It returns nil then, an
+// error for nonsensical options, or ErrClosed when the store is gone.
+func (w *Worker) Run(ctx context.Context) error {
+	opts, err := w.opts.withDefaults()
+	if err = errors.Join(w.err, err); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	if len(w.handlers) == 0 {
+		return errors.New("worker: no job type has a handler")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	pools, queues := poolsOf(opts)
+	slots := 0
+	for _, p := range pools {
+		slots += p.Free
+	}
+	seat, err := w.store.Join(ctx, Info{
+		Host: host, PID: os.Getpid(), Concurrency: slots,
+		Types: w.Types(), Queues: queues, Listen: opts.Listen, Guard: opts.Guard,
+	})
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	r := newRun(seat, opts, w.handlers)
+	r.log.Info("worker started", zap.Int("slots", slots), zap.Strings("types", w.Types()), zap.Strings("queues", queues))
+	err = r.run(ctx, pools)
+
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	if e := seat.Leave(last); e != nil && err == nil {
+		r.log.Warn("leave: the others will notice", zap.Error(e))
+	}
+	r.log.Info("worker stopped", zap.Error(err))
+	return err
+}
+
+// lastWords is what a stopping worker takes for its last words at the most.
+const lastWords = time.Second
+
+func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
+	def := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	def(&o.Lease, 30*time.Second)
+	def(&o.Drain, 30*time.Second)
+	def(&o.Poll, time.Second)
+	def(&o.RetryDelay, time.Minute)
+	if o.Concurrency == 0 {
+		o.Concurrency = 16
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = 3
+	}
+	if len(o.Queues) == 0 {
+		o.Queues = []Queue{{Name: DefaultQueue}}
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	switch {
+	case o.Concurrency < 0:
+		return o, fmt.Errorf("concurrency is %d: at least 1", o.Concurrency)
+	case o.Lease < time.Second:
+		return o, fmt.Errorf("lease is %v: at least 1s, or a short stall loses jobs to others", o.Lease)
+	case o.Poll < time.Millisecond:
+		return o, fmt.Errorf("poll is %v: at least 1ms", o.Poll)
+	case o.MaxAttempts < 0:
+		return o, fmt.Errorf("max attempts is %d: at least 1", o.MaxAttempts)
+	case o.RetryDelay < 0:
+		return o, fmt.Errorf("retry delay is %v: it can't be negative", o.RetryDelay)
+	case o.Timeout < 0:
+		return o, fmt.Errorf("timeout is %v: it can't be negative", o.Timeout)
+	}
+	names := make(map[string]bool)
+	for _, q := range o.Queues {
+		switch {
+		case q.Name == "" || len(q.Name) > maxName:
+			return o, fmt.Errorf("queue name %q: 1 to %d bytes", q.Name, maxName)
+		case q.Slots < 0:
+			return o, fmt.Errorf("queue %s has %d slots: at least 1", q.Name, q.Slots)
+		case names[q.Name]:
+			return o, fmt.Errorf("queue %s is named twice", q.Name)
+		}
+		names[q.Name] = true
+	}
+	for _, s := range o.Schedules {
+		if s.Name == "" || s.Every <= 0 || s.Jobs == nil {
+			return o, fmt.Errorf("schedule %q needs a name, an interval above 0 and its jobs", s.Name)
+		}
+	}
+	return o, nil
+}
+
+// poolsOf are the pools of slots with all of them free: one that is shared,
+// where any queue shares it, and one for each queue with its own.
+func poolsOf(o WorkerOptions) (pools []Pool, queues []string) {
+	var shared []string
+	for _, q := range o.Queues {
+		queues = append(queues, q.Name)
+		if q.Slots == 0 {
+			shared = append(shared, q.Name)
+		} else {
+			pools = append(pools, Pool{Queues: []string{q.Name}, Free: q.Slots})
+		}
+	}
+	if len(shared) > 0 {
+		pools = append(pools, Pool{Queues: shared, Free: o.Concurrency})
+	}
+	return pools, queues
+}

@@ -1,0 +1,180 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// errSeatTaken is returned by Take when the byte is held through another open
+// file description.
+var errSeatTaken = errors.New("seat is taken")
+
+// seatFile is one open file description of <database>-workers. The file has no
+// content that matters: the worker with id n holds a lock on byte n, and the
+// kernel drops it with the last descriptor, however its process died. These
+// are open file description locks (fcntl(2), F_OFD_SETLK): unlike POSIX locks
+// they survive when another descriptor of the file is closed, and a child that
+// inherits the descriptor keeps them. The file is never truncated and never
+// removed, or two workers could hold one byte of two files.
+type seatFile struct {
+	file *os.File
+	info os.FileInfo // as it was opened
+}
+
+// openSeatFile opens, and makes if need be, the seat file beside a database,
+// whose path is one that resolve returned. A new one takes the database's mode,
+// and its owner where that is allowed; without a database its mode is 0600.
+func openSeatFile(dbPath string) (*seatFile, error) {
+	file, err := openOrCreate(dbPath+"-workers", dbPath)
+	if err != nil {
+		return nil, fmt.Errorf("open the seats: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file; remove it while no worker runs", file.Name())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the seats: %w", err), file.Close())
+	}
+	return &seatFile{file: file, info: info}, nil
+}
+
+// openOrCreate opens path to read and write; a file that it makes gets the
+// mode and the owner of the file model.
+func openOrCreate(path, model string) (*os.File, error) {
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return file, err
+		}
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another process was quicker
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := takeAfter(file, model); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		return file, nil
+	}
+}
+
+// takeAfter gives file the owner and the mode of the file at model, if there
+// is one. SQLite does the same with -wal and -shm: what root made by the way
+// must not lock out the database's owner.
+func takeAfter(file *os.File, model string) error {
+	info, err := os.Stat(model)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	uid, gid := owner(info)
+	if err := file.Chown(uid, gid); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return file.Chmod(info.Mode().Perm())
+}
+
+// Take locks the byte of a worker's id, which is 1 or more, and never waits.
+// It returns errSeatTaken when somebody else holds it.
+func (f *seatFile) Take(id int64) error {
+	err := f.lock(id, unix.F_WRLCK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		err = errSeatTaken
+	}
+	if err != nil {
+		return fmt.Errorf("take seat %d: %w", id, err)
+	}
+	return nil
+}
+
+// Give unlocks the byte of id; one that is free already stays so.
+func (f *seatFile) Give(id int64) error {
+	if err := f.lock(id, unix.F_UNLCK); err != nil {
+		return fmt.Errorf("give seat %d back: %w", id, err)
+	}
+	return nil
+}
+
+// Held reports whether the byte of id is held through another open file
+// description. One's own locks never stand in one's own way: a byte that was
+// taken through this very seatFile looks free. So does an id below 1, which no
+// worker ever had.
+func (f *seatFile) Held(id int64) (bool, error) {
+	if id < 1 {
+		return false, nil
+	}
+	held, _, err := testLock(f.file, id)
+	if err != nil {
+		return false, fmt.Errorf("look at seat %d: %w", id, err)
+	}
+	return held, nil
+}
+
+// Replaced reports whether the path no longer names the file that was opened.
+// Locks on the old one then mean nothing to who comes later.
+func (f *seatFile) Replaced() (bool, error) {
+	now, err := os.Lstat(f.file.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the seats: %w", err)
+	}
+	return !os.SameFile(f.info, now), nil
+}
+
+// File is the descriptor behind the locks, for a child to inherit: the bytes
+// then stay held until that child has ended too.
+func (f *seatFile) File() *os.File { return f.file }
+
+// Close lets go of every byte, unless a child holds the descriptor as well.
+func (f *seatFile) Close() error { return f.file.Close() }
+
+func (f *seatFile) lock(id int64, kind int16) error {
+	if id < 1 {
+		return errors.New("a worker's id is 1 or more")
+	}
+	return fcntlLock(f.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: id, Len: 1})
+}
+
+// testLock reports whether an open file description other than file's holds a
+// lock on byte at, and through which process: -1 when it is not known, as an
+// open file description is nobody's in particular, and 0 for a process of
+// another PID namespace. It needs no right to write.
+func testLock(file *os.File, at int64) (held bool, pid int, err error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
+	if err := fcntlLock(file, ofdGetLock, &lk); err != nil {
+		return false, 0, err
+	}
+	return lk.Type != unix.F_UNLCK, int(lk.Pid), nil
+}
+
+// fcntlLock holds on to the descriptor while the call is under way, so that a
+// Close meanwhile can't turn it into a lock on some other file.
+func fcntlLock(file *os.File, cmd int, lk *unix.Flock_t) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno error
+	err = conn.Control(func(fd uintptr) {
+		for {
+			if errno = unix.FcntlFlock(fd, cmd, lk); !errors.Is(errno, unix.EINTR) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return errno
+}

@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+// conn is a connection of the engine's own, with its prepared statements. It is
+// used by one goroutine at a time.
+type conn struct {
+	*sqlite3.Conn
+	stmts map[string]*sqlite3.Stmt
+}
+
+// uri is the file as a connection string. A path may hold '?' and '%'.
+func uri(path, options string) string {
+	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options}
+	return u.String()
+}
+
+// newConn opens a connection that waits for locks as long as patience says.
+func newConn(path string, patience func(context.Context, int) bool, readOnly bool) (*conn, error) {
+	options := "mode=rw"
+	if readOnly {
+		options = "mode=ro"
+	}
+	raw, err := sqlite3.Open(uri(path, options))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	c := wrap(raw)
+	if err := prepareConn(raw, patience); err != nil {
+		c.close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// prepareConn sets what holds for every connection, the busy handler first: the
+// statements after it may have to wait.
+func prepareConn(raw *sqlite3.Conn, patience func(context.Context, int) bool) error {
+	if err := raw.BusyHandler(patience); err != nil {
+		return err
+	}
+	return raw.Exec(`PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;`)
+}
+
+func wrap(raw *sqlite3.Conn) *conn {
+	return &conn{Conn: raw, stmts: make(map[string]*sqlite3.Stmt)}
+}
+
+func (c *conn) close() error {
+	for _, s := range c.stmts {
+		s.Close()
+	}
+	return c.Conn.Close()
+}
+
+func (c *conn) begin() error { return c.Exec(`BEGIN IMMEDIATE`) }
+
+// rollback ends a transaction that is still open, and does nothing otherwise.
+func (c *conn) rollback() {
+	if !c.GetAutocommit() {
+		// It fails only where SQLite has rolled back by itself.
+		_ = c.Exec(`ROLLBACK`)
+	}
+}
+
+// query runs a statement and calls row for each row that it returns. The
+// statement stays prepared: its text must come from a small set.
+func (c *conn) query(sql string, row func(*sqlite3.Stmt) error, args ...any) error {
+	s, ok := c.stmts[sql]
+	if !ok {
+		var err error
+		if s, _, err = c.PrepareFlags(sql, sqlite3.PREPARE_PERSISTENT); err != nil {
+			return err
+		}
+		c.stmts[sql] = s
+	}
+	for i, arg := range args {
+		if err := bind(s, i+1, arg); err != nil {
+			return err
+		}
+	}
+	var err error
+	for err == nil && s.Step() {
+		if row != nil {
+			err = row(s)
+		}
+	}
+	return errors.Join(err, s.Reset())
+}
+
+// exec runs a statement and returns how many rows it touched.
+func (c *conn) exec(sql string, args ...any) (int64, error) {
+	if err := c.query(sql, nil, args...); err != nil {
+		return 0, err
+	}
+	return c.Changes(), nil
+}
+
+// null is bound where a value that is its type's zero means NULL.
+func null[T comparable](v T) any {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
+}
+
+func bind(s *sqlite3.Stmt, at int, arg any) error {
+	switch v := arg.(type) {
+	case nil:
+		return s.BindNull(at)
+	case int:
+		return s.BindInt(at, v)
+	case int64:
+		return s.BindInt64(at, v)
+	case float64:
+		return s.BindFloat(at, v)
+	case string:
+		return s.BindText(at, v)
+	case []byte: // text that needs no copy; nil is NULL
+		if v == nil {
+			return s.BindNull(at)
+		}
+		return s.BindRawText(at, v)
+	}
+	return fmt.Errorf("bind %T: not a type that is stored", arg)
+}
+
+// patience is a busy handler's wait: short and random, as SQLite's lock knows
+// no queue. It gives up after most; 0: never.
+func patience(most time.Duration, goOn func() bool) func(context.Context, int) bool {
+	var since time.Time
+	return func(ctx context.Context, count int) bool {
+		if count == 0 {
+			since = time.Now()
+		}
+		if (most > 0 && time.Since(since) >= most) || (goOn != nil && !goOn()) {
+			return false
+		}
+		pause := time.Duration(rand.Int64N(int64(time.Millisecond)))
+		if count == 0 {
+			pause /= 4
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+			return true
+		}
+	}
+}

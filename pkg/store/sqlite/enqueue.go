@@ -1,0 +1,143 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// Enqueue implements jobs.Store.
+func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, error) {
+	for _, n := range batch {
+		if err := n.Check(); err != nil {
+			return nil, fmt.Errorf("enqueue: %w", err)
+		}
+	}
+	if len(batch) == 0 {
+		return nil, ctx.Err()
+	}
+	var added []jobs.Added
+	var at float64 // when added was made
+	var full error // no error of the operation: that would cost the whole group
+	err := db.writer.do(ctx, func(t *tx) error {
+		if t.again {
+			there, err := t.enqueued(batch, added, at)
+			if err != nil || there {
+				return err
+			}
+		}
+		var err error
+		if full, err = t.room(len(batch)); full != nil || err != nil {
+			return err
+		}
+		at = t.now
+		added, err = t.enqueue(batch)
+		return err
+	})
+	if err == nil {
+		err = full
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return added, nil
+}
+
+// room returns ErrQueueFull as full where n more pending jobs would be too many.
+func (t *tx) room(n int) (full, err error) {
+	limit, pending := 0, 0
+	err = t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
+		func(s *sqlite3.Stmt) error { limit = s.ColumnInt(0); return nil })
+	if err != nil || limit == 0 {
+		return nil, err
+	}
+	if n <= limit {
+		// Two counts, as each has its partial index.
+		err = t.query(`SELECT
+			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
+			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`,
+			func(s *sqlite3.Stmt) error { pending = s.ColumnInt(0); return nil }, limit-n+1)
+	}
+	if err == nil && pending+n > limit {
+		full = fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending", jobs.ErrQueueFull, limit)
+	}
+	return full, err
+}
+
+// enqueue inserts jobs that were checked. Twins within one batch meet as
+// strangers do: the later finds the earlier's row.
+func (t *tx) enqueue(batch []jobs.New) ([]jobs.Added, error) {
+	added := make([]jobs.Added, len(batch))
+	for i, n := range batch {
+		var err error
+		if added[i], err = t.enqueueOne(n); err != nil {
+			return nil, err
+		}
+	}
+	return added, nil
+}
+
+func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
+	runAt := t.now
+	if !n.RunAt.IsZero() {
+		runAt = float64(jobs.SecondsOf(n.RunAt))
+	}
+	runAt += n.Delay.Seconds()
+	due := 0
+	if runAt <= t.now {
+		due = 1
+	}
+	queue := n.Queue
+	if queue == "" {
+		queue = jobs.DefaultQueue
+	}
+	args := []any{n.Type, []byte(n.Payload), t.now, n.Priority, queue, runAt, due,
+		null(n.MaxAttempts), null(n.Timeout.Seconds())}
+	if n.Unique.Key == "" {
+		_, err := t.exec(`INSERT INTO sync_jobs
+			(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, args...)
+		return jobs.Added{ID: t.LastInsertRowID()}, err
+	}
+
+	span, verb := n.Unique.For, n.Unique.OnConflict
+	if span == "" {
+		span = jobs.UniqueActive
+	}
+	if verb == "" {
+		verb = jobs.Keep
+	}
+	var id int64
+	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
+	// A no-op update rather than DO NOTHING, which would return no id.
+	err := t.query(`INSERT INTO sync_jobs
+		(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, unique_key, unique_for)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+		ON CONFLICT (job_type, unique_key) WHERE unique_key IS NOT NULL DO UPDATE SET
+			payload = iif(status = 'pending' AND ?12 = 'replace', excluded.payload, payload),
+			run_at  = iif(status = 'pending' AND ?12 = 'move', excluded.run_at, run_at),
+			due     = iif(status = 'pending' AND ?12 = 'move', excluded.due, due)
+		RETURNING id`,
+		func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil },
+		append(args, n.Unique.Key, string(span), string(verb))...)
+	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
+}
+
+// enqueued proves that a batch whose commit failed was written after all: its
+// rows are there, made at that time with those payloads. One transaction wrote
+// them all, so that one new row speaks for the rest; where every job was there
+// already, nothing but a replacement is at stake, and it is simply made again.
+func (t *tx) enqueued(batch []jobs.New, added []jobs.Added, at float64) (there bool, err error) {
+	for i, a := range added {
+		if a.Existing {
+			continue
+		}
+		err := t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND job_type = ? AND created_at = ? AND payload = ?`,
+			func(*sqlite3.Stmt) error { there = true; return nil }, a.ID, batch[i].Type, at, []byte(batch[i].Payload))
+		return there, err
+	}
+	return false, nil
+}

@@ -1,0 +1,166 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+// finish writes an attempt's outcome, if the attempt still holds the job.
+func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
+	if o.Status != jobs.Completed && !o.Uncounted {
+		if err := s.keepError(t, o.Ref, o.Error); err != nil {
+			return false, err
+		}
+	}
+	var n int64
+	if o.Status == jobs.Pending {
+		uncount, due := 0, 0
+		if o.Uncounted {
+			uncount = 1
+		}
+		if o.Delay == 0 {
+			due = 1
+		}
+		n, err = t.exec(`UPDATE sync_jobs SET
+				status = 'pending', run_at = ?, due = ?, attempts = attempts - ?, error = ?, lease_expires_at = NULL
+			WHERE id = ? AND status = 'running' AND lease_token = ?`,
+			t.now+o.Delay.Seconds(), due, uncount, null(o.Error), o.ID, o.Token)
+	} else {
+		n, err = t.exec(`UPDATE sync_jobs SET
+				status = ?, completed_at = ?, error = ?, result = ?, lease_expires_at = NULL, progress = NULL,
+				unique_key = iif(unique_for = 'forever', unique_key, NULL)
+			WHERE id = ? AND status = 'running' AND lease_token = ?`,
+			string(o.Status), t.now, null(o.Error), o.Result, o.ID, o.Token)
+	}
+	if err != nil || n == 1 {
+		return n == 1, err
+	}
+	if t.again {
+		return wasAccepted(t.conn, o)
+	}
+	return false, nil
+}
+
+// reject adds an outcome that came too late to the history of its attempt.
+func (t *tx) reject(o jobs.Outcome) error {
+	_, err := t.exec(`UPDATE sync_job_errors SET rejected = ? WHERE job_id = ? AND lease_token = ?`,
+		string(o.Status), o.ID, o.Token)
+	return err
+}
+
+// wasAccepted proves an outcome whose commit failed: the job has ended, or waits
+// again, under our token still. Where somebody else made it wait (a reaper),
+// the outcome would have said the same.
+func wasAccepted(c *conn, o jobs.Outcome) (yes bool, err error) {
+	err = c.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`,
+		func(*sqlite3.Stmt) error { yes = true; return nil }, o.ID, o.Token, string(o.Status))
+	return yes, err
+}
+
+// keepError writes the history of an attempt that ends without completing,
+// while it still holds the job.
+func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
+	_, err := t.exec(`INSERT INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, j.started_at, ?, ?
+		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
+		WHERE j.id = ? AND j.status = 'running' AND j.lease_token = ?`, t.now, why, ref.ID, ref.Token)
+	return err
+}
+
+// closureTime bounds a transaction with foreign code in it.
+const closureTime = 5 * time.Second
+
+// Finish implements jobs.Seat.
+func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) error, follow ...jobs.New) error {
+	err := s.db.inTx(ctx, func(t *tx, user *sql.Tx) error {
+		accepted, err := s.finish(t, o)
+		if err != nil {
+			return err
+		}
+		if !accepted {
+			return lease.ErrLost
+		}
+		if write != nil {
+			if err := write(user); err != nil {
+				return err
+			}
+			if t.GetAutocommit() {
+				return errors.New("write ended the transaction that it was given")
+			}
+		}
+		_, err = t.enqueue(follow)
+		return err
+	})
+	switch {
+	case errors.Is(err, lease.ErrLost):
+		err = errors.Join(err, s.db.writer.do(ctx, func(t *tx) error { return t.reject(o) }))
+	case errors.Is(err, jobs.ErrUnknown):
+		var yes bool
+		e := s.db.read(func(c *conn) (err error) { yes, err = wasAccepted(c, o); return err })
+		if e == nil && yes {
+			err = s.db.stillThere()
+		}
+	}
+	return wrapError("finish", err)
+}
+
+// Write implements jobs.Tables.
+func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error) error {
+	return wrapError("write", db.inTx(ctx, func(_ *tx, user *sql.Tx) error { return fn(user) }))
+}
+
+// inTx runs fn in a transaction of its own, on the connection that is kept for
+// foreign code, and commits it. A commit that failed is ErrUnknown.
+func (db *DB) inTx(ctx context.Context, fn func(*tx, *sql.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, closureTime)
+	defer cancel()
+	select {
+	case db.writing <- struct{}{}:
+		defer func() { <-db.writing }()
+	case <-db.alive.Done():
+		return db.closed()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	pooled, err := db.alone.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pooled.Close()
+	user, err := pooled.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer user.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	var t *tx
+	err = pooled.Raw(func(c any) error {
+		t = &tx{conn: wrap(c.(driver.Conn).Raw()), now: db.now(), mono: db.clock.Now()}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = fn(t, user)
+	for _, s := range t.stmts {
+		err = errors.Join(err, s.Close())
+	}
+	if err != nil {
+		return err
+	}
+	if err := user.Commit(); err != nil {
+		// The pool is to open a new connection: this one's view may be broken.
+		_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })
+		return fmt.Errorf("%w: commit: %w", jobs.ErrUnknown, err)
+	}
+	return db.stillThere()
+}

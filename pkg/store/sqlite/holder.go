@@ -1,0 +1,67 @@
+package sqlite
+
+import (
+	"fmt"
+	"os"
+)
+
+// walWriteLock is the byte of the -shm file that a writer in WAL mode locks,
+// from before its first change until its commit is done: WAL_WRITE_LOCK, the
+// first of the lock bytes (https://sqlite.org/walformat.html, 2.3.1).
+const walWriteLock = 120
+
+// holder is the process that sits on SQLite's write lock.
+type holder struct {
+	PID     int
+	Name    string // as the kernel has it, 15 bytes at most; empty: not known
+	Stopped bool   // by a signal or a debugger: it won't let go by itself
+}
+
+// String returns the holder as a log line names it: "pid 4711 (worker, stopped)".
+func (h holder) String() string {
+	switch {
+	case h.Name == "":
+		return fmt.Sprintf("pid %d", h.PID)
+	case h.Stopped:
+		return fmt.Sprintf("pid %d (%s, stopped)", h.PID, h.Name)
+	}
+	return fmt.Sprintf("pid %d (%s)", h.PID, h.Name)
+}
+
+// writeLocked reports whether somebody holds the write lock, in this process
+// or in another, and through which pid: -1 when the lock is an open file
+// description's, as our driver's are, and 0 for a process that can't be seen
+// from here. shm is a descriptor of our own, read-only is enough, of the file
+// <database>-shm; never the driver's, whose own lock it would not see. Closing
+// it drops the POSIX locks that this process has on the file, which does no harm:
+// the driver takes open file description locks, and the guardian refuses a
+// second library.
+func writeLocked(shm *os.File) (held bool, pid int, err error) {
+	held, pid, err = testLock(shm, walWriteLock)
+	if err != nil {
+		return false, 0, fmt.Errorf("look at the write lock: %w", err)
+	}
+	return held, pid, nil
+}
+
+// lockHolder names the process that holds the write lock right now; it may be
+// this one. False means that nobody does, or that it can't be found out: a
+// process of another user or of another container stays hidden. It reads all
+// of /proc that it may, so it is for a lock that has been held for long.
+func lockHolder(shmPath string) (h holder, ok bool) {
+	shm, err := os.Open(shmPath)
+	if err != nil {
+		return holder{}, false
+	}
+	defer shm.Close()
+	held, pid, err := writeLocked(shm)
+	if err != nil || !held {
+		return holder{}, false
+	}
+	if pid <= 0 {
+		if pid, ok = findHolder(shm, walWriteLock); !ok {
+			return holder{}, false
+		}
+	}
+	return describe(pid), true
+}

@@ -1,0 +1,190 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+const rowColumns = `id, job_type, queue, status, priority, attempts, coalesce(max_attempts, 0), coalesce(timeout, 0),
+	created_at, run_at, coalesce(started_at, 0), coalesce(completed_at, 0), coalesce(unique_key, ''),
+	coalesce(lease_owner, 0), lease_token, coalesce(error, ''), payload, result, progress`
+
+// Jobs implements jobs.Inspector.
+func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
+	if f.Limit == 0 {
+		f.Limit = 100
+	}
+	var where []string
+	var args []any
+	for column, value := range map[string]string{"job_type": f.Type, "queue": f.Queue, "status": string(f.Status)} {
+		if value != "" {
+			where = append(where, column+" = ?")
+			args = append(args, value)
+		}
+	}
+	query := `SELECT ` + rowColumns + ` FROM sync_jobs`
+	if len(where) > 0 {
+		query += ` WHERE ` + strings.Join(where, " AND ")
+	}
+	rows, err := db.readers.QueryContext(ctx, query+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...)
+	if err != nil {
+		return nil, wrapError("list jobs", err)
+	}
+	defer rows.Close()
+	var list []jobs.Row
+	for rows.Next() {
+		row, err := scanRow(rows)
+		if err != nil {
+			return nil, wrapError("list jobs", err)
+		}
+		list = append(list, row)
+	}
+	return list, wrapError("list jobs", rows.Err())
+}
+
+// Job implements jobs.Inspector.
+func (db *DB) Job(ctx context.Context, id int64) (jobs.Row, []jobs.Attempt, error) {
+	row, err := scanRow(db.readers.QueryRowContext(ctx, `SELECT `+rowColumns+` FROM sync_jobs WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return row, nil, fmt.Errorf("job %d: %w", id, jobs.ErrNotFound)
+	}
+	if err != nil {
+		return row, nil, wrapError("show job", err)
+	}
+	rows, err := db.readers.QueryContext(ctx, `SELECT attempt, lease_token, worker_id, coalesce(host, ''), coalesce(pid, 0),
+		started_at, ended_at, error, coalesce(rejected, '') FROM sync_job_errors WHERE job_id = ? ORDER BY lease_token`, id)
+	if err != nil {
+		return row, nil, wrapError("show job", err)
+	}
+	defer rows.Close()
+	var history []jobs.Attempt
+	for rows.Next() {
+		var a jobs.Attempt
+		err := rows.Scan(&a.Attempt, &a.Token, &a.Worker, &a.Host, &a.PID, &a.StartedAt, &a.EndedAt, &a.Error, &a.Rejected)
+		if err != nil {
+			return row, nil, wrapError("show job", err)
+		}
+		history = append(history, a)
+	}
+	return row, history, wrapError("show job", rows.Err())
+}
+
+func scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err error) {
+	var result, progress sql.NullString
+	err = from.Scan(&r.ID, &r.Type, &r.Queue, &r.Status, &r.Priority, &r.Attempts, &r.MaxAttempts, &r.Timeout,
+		&r.CreatedAt, &r.RunAt, &r.StartedAt, &r.CompletedAt, &r.UniqueKey,
+		&r.LeaseOwner, &r.LeaseToken, &r.Error, &r.Payload, &result, &progress)
+	if err != nil {
+		return r, err
+	}
+	// Both are ours to write, but others can.
+	if json.Valid([]byte(result.String)) {
+		r.Result = json.RawMessage(result.String)
+	}
+	if err := json.Unmarshal([]byte(progress.String), &r.Progress); err != nil {
+		r.Progress = nil
+	}
+	return r, nil
+}
+
+// Stats implements jobs.Inspector.
+func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
+	workers, err := db.Workers(ctx)
+	if err != nil {
+		return s, err
+	}
+	for _, w := range workers {
+		s.Workers++
+		if w.Leader {
+			s.Leader = w.ID
+		}
+	}
+	// One statement, so that all of it is of one moment. Each arm has its index
+	// but that for what has ended, which reads the table.
+	rows, err := db.readers.QueryContext(ctx, `
+		SELECT status, '', '', count(*) FROM sync_jobs WHERE status IN ('completed', 'failed', 'cancelled') GROUP BY status
+		UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
+		UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 GROUP BY queue, job_type
+		UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 0 GROUP BY queue, job_type
+		UNION ALL SELECT 'running', job_type, queue, count(*) FROM sync_jobs WHERE status = 'running' GROUP BY queue, job_type`)
+	if err != nil {
+		return s, wrapError("stats", err)
+	}
+	defer rows.Close()
+	types := make(map[[2]string]*jobs.TypeStats)
+	for rows.Next() {
+		var what, jobType, queue string
+		var n int64
+		if err := rows.Scan(&what, &jobType, &queue, &n); err != nil {
+			return s, wrapError("stats", err)
+		}
+		key := [2]string{jobType, queue}
+		if jobType != "" && types[key] == nil {
+			types[key] = &jobs.TypeStats{Type: jobType, Queue: queue, Handled: slices.ContainsFunc(workers,
+				func(w jobs.WorkerRow) bool { return w.Handles(jobType, queue) })}
+		}
+		switch what {
+		case "completed":
+			s.Completed = n
+		case "failed":
+			s.Failed = n
+		case "cancelled":
+			s.Cancelled = n
+		case "rejected":
+			s.Rejected = n
+		case "pending":
+			s.Pending += n
+			types[key].Pending += n
+		case "running":
+			s.Running += n
+			types[key].Running += n
+		}
+	}
+	s.Types = []jobs.TypeStats{}
+	for _, t := range types {
+		s.Types = append(s.Types, *t)
+	}
+	slices.SortFunc(s.Types, func(a, b jobs.TypeStats) int {
+		return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Queue, b.Queue))
+	})
+	return s, wrapError("stats", rows.Err())
+}
+
+// Workers implements jobs.Inspector. The rows of dead workers that nobody has
+// reaped yet are left out.
+func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
+	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, seat_file,
+		(SELECT count(*) FROM sync_jobs WHERE status = 'running' AND lease_owner = w.id),
+		EXISTS (SELECT 1 FROM sync_leases WHERE name = 'leader' AND owner = w.id)
+		FROM sync_workers w ORDER BY id`)
+	if err != nil {
+		return nil, wrapError("list workers", err)
+	}
+	defer rows.Close()
+	var list []jobs.WorkerRow
+	for rows.Next() {
+		var w jobs.WorkerRow
+		var types, queues string
+		var seatFile int64
+		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &seatFile, &w.Running, &w.Leader); err != nil {
+			return nil, wrapError("list workers", err)
+		}
+		if err := errors.Join(json.Unmarshal([]byte(types), &w.Types), json.Unmarshal([]byte(queues), &w.Queues)); err != nil {
+			return nil, wrapError("list workers", err)
+		}
+		if alive, err := db.seated(w.ID, seatFile); err != nil {
+			return nil, wrapError("list workers", err)
+		} else if alive {
+			list = append(list, w)
+		}
+	}
+	return list, wrapError("list workers", rows.Err())
+}

@@ -1,0 +1,130 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+// leaseRow is a row of sync_leases; the zero value: there is none.
+type leaseRow struct {
+	owner, token, expires int64
+	alive                 bool // the owner's process
+}
+
+func (s *seat) leaseRow(c *conn, name string) (row leaseRow, err error) {
+	var seatFile int64
+	err = c.query(`SELECT owner, token, expires_at, seat_file FROM sync_leases JOIN sync_workers ON id = owner WHERE name = ?`,
+		func(s *sqlite3.Stmt) error {
+			row.owner, row.token, row.expires, seatFile = s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
+			return nil
+		}, name)
+	if err == nil && row.owner != 0 {
+		row.alive, err = s.db.seated(row.owner, seatFile)
+	}
+	return row, err
+}
+
+// Acquire implements lease.Store. A lease is free when nobody has it, when it
+// has ended, and when its holder is dead. Asking for one that another holds is
+// a read.
+func (s *seat) Acquire(ctx context.Context, name string, ttl time.Duration) (lease.Held, error) {
+	var row leaseRow
+	err := s.db.read(func(c *conn) (err error) { row, err = s.leaseRow(c, name); return err })
+	if err != nil {
+		return lease.Held{}, wrapError("acquire", err)
+	}
+	if row.owner != s.id && row.alive && row.expires > s.db.clock.Now() {
+		return lease.Held{}, lease.ErrHeld
+	}
+	held := lease.Held{Name: name}
+	err = s.db.writer.do(ctx, func(t *tx) error {
+		held.Token = 0
+		take := func(s *sqlite3.Stmt) error { held.Token = s.ColumnInt64(0); return nil }
+		err := t.query(`UPDATE sync_leases SET expires_at = ? WHERE name = ? AND owner = ? RETURNING token`,
+			take, t.mono+ttl.Milliseconds(), name, s.id)
+		if err != nil || held.Token != 0 {
+			return err
+		}
+		// Only from the holder that was seen to be dead or late.
+		return t.query(`INSERT INTO sync_leases (name, owner, token, expires_at, acquired_at) VALUES (?1, ?2, 1, ?3, ?4)
+			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, token = token + 1,
+				expires_at = excluded.expires_at, acquired_at = excluded.acquired_at
+			WHERE owner IS NULL OR expires_at <= ?5 OR (owner = ?6 AND token = ?7 AND ?8)
+				OR NOT EXISTS (SELECT 1 FROM sync_workers WHERE id = owner)
+			RETURNING token`,
+			take, name, s.id, t.mono+ttl.Milliseconds(), t.now, t.mono, row.owner, row.token, boolean(row.owner != 0 && !row.alive))
+	})
+	if err == nil && held.Token == 0 {
+		err = lease.ErrHeld
+	}
+	return held, wrapError("acquire", err)
+}
+
+// Release implements lease.Store.
+func (s *seat) Release(ctx context.Context, held lease.Held) error {
+	var n int64
+	err := s.db.writer.do(ctx, func(t *tx) (err error) {
+		n, err = t.exec(`UPDATE sync_leases SET owner = NULL WHERE name = ? AND owner = ? AND token = ?`, held.Name, s.id, held.Token)
+		if t.again {
+			n = 1
+		}
+		return err
+	})
+	if err == nil && n == 0 {
+		err = lease.ErrLost
+	}
+	return wrapError("release", err)
+}
+
+// NextTick implements jobs.Seat.
+func (s *seat) NextTick(_ context.Context, name string) (at time.Time, err error) {
+	err = s.db.read(func(c *conn) error {
+		return c.query(`SELECT next_at FROM sync_schedules WHERE name = ?`,
+			func(s *sqlite3.Stmt) error { at = jobs.Seconds(s.ColumnFloat(0)).Time(); return nil }, name)
+	})
+	return at, wrapError("schedule", err)
+}
+
+// Tick implements jobs.Seat.
+func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ...jobs.New) error {
+	next, at := float64(jobs.SecondsOf(due.Next)), float64(jobs.SecondsOf(due.At))
+	moved := false
+	err := s.db.writer.do(ctx, func(t *tx) error {
+		moved = false
+		if t.again {
+			err := t.query(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`,
+				func(*sqlite3.Stmt) error { moved = true; return nil }, due.Name, next)
+			if err != nil || moved {
+				return err
+			}
+		}
+		// One statement for a first tick and for a later one; both under the
+		// leader's token.
+		n, err := t.exec(`INSERT INTO sync_schedules (name, next_at)
+			SELECT ?1, ?2 FROM sync_leases WHERE name = ?3 AND owner = ?4 AND token = ?5 AND expires_at > ?6
+			ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE next_at = ?7`,
+			due.Name, next, held.Name, s.id, held.Token, t.mono, at)
+		if err != nil || n == 0 {
+			return err
+		}
+		moved = true
+		_, err = t.enqueue(batch)
+		return err
+	})
+	if err == nil && !moved {
+		err = lease.ErrLost
+	}
+	return wrapError("tick", err)
+}
+
+func boolean(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

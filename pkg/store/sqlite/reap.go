@@ -1,0 +1,158 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// An ended lease is looked at for grace before its job is taken: whoever only
+// waited for the write lock renews first.
+const grace = 500 * time.Millisecond
+
+// reaper is what a seat remembers between its looks at the others.
+type reaper struct {
+	suspects map[jobs.Ref]time.Time // leases that have ended, and since when that is known
+	last     time.Time
+	version  int64 // of the data at the last look, if the write lock was held then; else 0
+}
+
+// Reap implements jobs.Seat. It is called by one goroutine.
+//
+// A dead worker is one whose byte is free: that can't be undone, as a number is
+// never given again, so its jobs go back at once. A held byte with an ended
+// lease is a stopped or a stuck one.
+func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
+	if err := s.db.stillThere(); err != nil {
+		return nil, err
+	}
+	var all []member
+	expired := make(map[jobs.Ref]bool)
+	var version int64
+	err = s.db.read(func(c *conn) (err error) {
+		if all, err = members(c); err != nil {
+			return err
+		}
+		if version, err = dataVersion(c); err != nil {
+			return err
+		}
+		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND lease_owner <> ? AND lease_expires_at <= ?`,
+			refsInto(expired), s.id, s.db.clock.Now())
+	})
+	if err != nil {
+		return nil, wrapError("look for the dead", err)
+	}
+	var dead []member
+	for _, m := range all {
+		alive, err := s.db.seated(m.id, m.seatFile)
+		if err != nil {
+			return nil, wrapError("look for the dead", err)
+		}
+		if !alive {
+			dead = append(dead, m)
+		}
+	}
+	locked, _, err := writeLocked(s.db.shm)
+	if err != nil {
+		return nil, wrapError("look for the dead", err)
+	}
+	stuck := s.reaper.ripe(expired, locked, version, time.Now())
+	if len(dead) == 0 && len(stuck) == 0 {
+		return nil, nil
+	}
+	err = s.db.writer.do(ctx, func(t *tx) error {
+		reaped = nil
+		for _, m := range dead {
+			jobs, err := s.bury(t, m.id, "died")
+			if err != nil {
+				return err
+			}
+			reaped = append(reaped, jobs...)
+		}
+		for _, ref := range stuck {
+			jobs, err := s.giveBack(t, "did not renew its lease", `id = ?2 AND lease_token = ?3 AND lease_expires_at <= ?4`,
+				ref.ID, ref.Token, t.mono)
+			if err != nil {
+				return err
+			}
+			reaped = append(reaped, jobs...)
+		}
+		return nil
+	})
+	return reaped, wrapError("reap", err)
+}
+
+// ripe returns those of the ended leases that have been known for long enough.
+// While the file stands still (one process sits on the write lock), or after
+// this process did, nothing ripens: the others could not renew, or not be seen to.
+func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck []jobs.Ref) {
+	stood := (locked && r.version == version) || now.Sub(r.last) > 2*grace
+	r.last, r.version = now, 0
+	if locked {
+		r.version = version
+	}
+	for ref := range r.suspects {
+		if stood || !expired[ref] {
+			delete(r.suspects, ref)
+		}
+	}
+	for ref := range expired {
+		since, known := r.suspects[ref]
+		if !known {
+			r.suspects[ref] = now
+		} else if now.Sub(since) >= grace {
+			stuck = append(stuck, ref)
+		}
+	}
+	return stuck
+}
+
+// bury removes a worker that is dead or leaves, and gives back what it held.
+func (s *seat) bury(t *tx, id int64, how string) ([]jobs.Reaped, error) {
+	reaped, err := s.giveBack(t, how, `lease_owner = ?2`, id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.exec(`UPDATE sync_leases SET owner = NULL WHERE owner = ?`, id); err != nil {
+		return nil, err
+	}
+	_, err = t.exec(`DELETE FROM sync_workers WHERE id = ?`, id)
+	return reaped, err
+}
+
+// giveBack ends the attempts of running jobs that meet the condition, whose
+// parameters begin at ?2: they go back to pending, due now, or end as failed
+// when the attempts are used up. The history says what became of the worker.
+func (s *seat) giveBack(t *tx, what, condition string, args ...any) (reaped []jobs.Reaped, err error) {
+	const again = `attempts < coalesce(max_attempts, attempts + 1)`
+	const why = `(SELECT printf('worker %d%s %s (attempt %d of %s)', j.lease_owner,
+		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
+		?1, j.attempts, coalesce(j.max_attempts, '?')))`
+	first := append([]any{what}, args...)
+	_, err = t.exec(fmt.Sprintf(`INSERT INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, %s
+		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
+		WHERE j.status = 'running' AND j.%s`, len(first)+1, why, condition), append(first, t.now)...)
+	if err != nil {
+		return nil, err
+	}
+	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
+			status = iif(%[1]s, 'pending', 'failed'), due = %[1]s, error = %[2]s,
+			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, ?%[4]d, run_at),
+			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
+			lease_expires_at = NULL, progress = NULL
+		WHERE j.status = 'running' AND j.%[3]s
+		RETURNING id, lease_token, lease_owner, error, status`, again, why, condition, len(first)+1),
+		func(s *sqlite3.Stmt) error {
+			reaped = append(reaped, jobs.Reaped{
+				Ref:    jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
+				Worker: s.ColumnInt64(2), Reason: s.ColumnText(3), Failed: s.ColumnText(4) == string(jobs.Failed),
+			})
+			return nil
+		}, append(first, t.now)...)
+	return reaped, err
+}

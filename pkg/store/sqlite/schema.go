@@ -1,0 +1,166 @@
+package sqlite
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+// now is the wall clock in SQL, in Unix seconds with milliseconds. SQLite 3.40
+// has no unixepoch('subsec') yet.
+const now = `((julianday('now') - 2440587.5) * 86400.0)`
+
+// migrations are the schema's versions: the one at i leads from version i to
+// i+1. What was released is never changed, only added to.
+//
+// They use what SQLite 3.38 knows, as other programs open the file too.
+var migrations = []string{`
+CREATE TABLE sync_jobs (
+	id               INTEGER PRIMARY KEY AUTOINCREMENT,
+	job_type         TEXT    NOT NULL,
+	payload          TEXT    NOT NULL CHECK (length(CAST(payload AS BLOB)) <= 1048576),
+	status           TEXT    NOT NULL DEFAULT 'pending'
+	                 CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
+	attempts         INTEGER NOT NULL DEFAULT 0,
+	created_at       REAL    NOT NULL DEFAULT ` + now + `,
+	started_at       REAL,
+	completed_at     REAL,    -- when it ended, however it ended
+	error            TEXT,    -- of the last attempt, if that did not complete
+	priority         INTEGER NOT NULL DEFAULT 0,
+	queue            TEXT    NOT NULL DEFAULT 'default',
+	run_at           REAL    NOT NULL DEFAULT ` + now + `,
+	due              INTEGER NOT NULL DEFAULT 0, -- 1: run_at was seen to have come
+	max_attempts     INTEGER, -- these two: NULL until the first claim, if the job names none
+	timeout          REAL,    -- seconds; 0: none
+	unique_key       TEXT,    -- as long as the job keeps it to itself
+	unique_for       TEXT CHECK (unique_for IN ('active', 'pending', 'forever')),
+	lease_owner      INTEGER, -- sync_workers.id; of the last holder, once it has ended
+	lease_token      INTEGER NOT NULL DEFAULT 0,
+	lease_expires_at INTEGER, -- ms on the kernel's monotonic clock
+	result           TEXT,
+	progress         TEXT,
+	CHECK (status <> 'running' OR lease_owner IS NOT NULL)
+) STRICT;
+
+-- What can be claimed, in the order of claims.
+CREATE INDEX sync_jobs_due ON sync_jobs (queue, job_type, priority DESC, run_at, id)
+	WHERE status = 'pending' AND due = 1;
+-- What waits for its time, and what a plain INSERT has added just now.
+CREATE INDEX sync_jobs_delayed ON sync_jobs (run_at) WHERE status = 'pending' AND due = 0;
+CREATE INDEX sync_jobs_running ON sync_jobs (lease_owner, lease_expires_at) WHERE status = 'running';
+CREATE UNIQUE INDEX sync_jobs_unique ON sync_jobs (job_type, unique_key) WHERE unique_key IS NOT NULL;
+
+CREATE TABLE sync_job_errors (
+	job_id      INTEGER NOT NULL,
+	lease_token INTEGER NOT NULL,
+	attempt     INTEGER NOT NULL,
+	worker_id   INTEGER NOT NULL,
+	host        TEXT,
+	pid         INTEGER,
+	started_at  REAL    NOT NULL,
+	ended_at    REAL    NOT NULL,
+	error       TEXT    NOT NULL,
+	rejected    TEXT, -- the outcome that came too late
+	PRIMARY KEY (job_id, lease_token)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sync_job_errors_rejected ON sync_job_errors (rejected) WHERE rejected IS NOT NULL;
+-- A trigger rather than a foreign key: other programs delete jobs too, and
+-- SQLite enforces foreign keys only for those who ask.
+CREATE TRIGGER sync_jobs_deleted AFTER DELETE ON sync_jobs BEGIN
+	DELETE FROM sync_job_errors WHERE job_id = OLD.id;
+END;
+
+CREATE TABLE sync_workers (
+	id          INTEGER PRIMARY KEY AUTOINCREMENT, -- its byte in the -workers file is locked while it lives
+	host        TEXT    NOT NULL,
+	pid         INTEGER NOT NULL,
+	concurrency INTEGER NOT NULL,
+	types       TEXT    NOT NULL, -- JSON array, like queues
+	queues      TEXT    NOT NULL,
+	listen      TEXT,
+	started_at  REAL    NOT NULL,
+	seat_file   INTEGER NOT NULL  -- the inode of the -workers file that it locked
+) STRICT;
+
+CREATE TABLE sync_leases (
+	name        TEXT PRIMARY KEY,
+	owner       INTEGER, -- sync_workers.id; NULL: free
+	token       INTEGER NOT NULL,
+	expires_at  INTEGER NOT NULL, -- ms on the kernel's monotonic clock
+	acquired_at REAL    NOT NULL
+) STRICT;
+
+CREATE TABLE sync_schedules (
+	name    TEXT PRIMARY KEY,
+	next_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE sync_peers (
+	peer_id    TEXT PRIMARY KEY,
+	url        TEXT NOT NULL,
+	offers     INTEGER NOT NULL DEFAULT 0, -- 1: may bring new buckets
+	added_at   REAL NOT NULL,
+	last_seen  REAL,
+	last_error TEXT
+) STRICT;
+
+CREATE TABLE sync_bucket_log (
+	bucket_id        TEXT    NOT NULL,
+	height           INTEGER NOT NULL,
+	link             TEXT    NOT NULL,
+	previous         TEXT,
+	name             TEXT    NOT NULL,
+	author           TEXT    NOT NULL,
+	applied_at       REAL    NOT NULL,
+	pins_complete_at REAL,
+	UNIQUE (bucket_id, link)
+) STRICT;
+CREATE INDEX sync_bucket_log_height ON sync_bucket_log (bucket_id, height);
+`}
+
+const metaTable = `CREATE TABLE IF NOT EXISTS sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`
+
+// migrate brings the schema to this program's version, in one transaction:
+// many processes may do so at once. A newer schema is refused.
+func migrate(c *conn, path string) error {
+	current, err := schemaVersion(c)
+	if err != nil || current == len(migrations) {
+		return err
+	}
+	if current > len(migrations) {
+		return refuse("%s has schema version %d, this program knows up to %d: use a newer shoal", path, current, len(migrations))
+	}
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.rollback()
+	if err := c.Exec(metaTable); err != nil {
+		return err
+	}
+	if current, err = schemaVersion(c); err != nil {
+		return err
+	}
+	for ; current < len(migrations); current++ {
+		if err := c.Exec(migrations[current]); err != nil {
+			return fmt.Errorf("migration %d: %w", current+1, err)
+		}
+	}
+	if _, err := c.exec(`INSERT INTO sync_meta (key, value) VALUES ('schema_version', ?)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, strconv.Itoa(current)); err != nil {
+		return err
+	}
+	return c.Exec(`COMMIT`)
+}
+
+// schemaVersion is 0 for a file without our tables.
+func schemaVersion(c *conn) (version int, err error) {
+	tables := 0
+	err = c.query(`SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'sync_meta'`,
+		func(s *sqlite3.Stmt) error { tables = s.ColumnInt(0); return nil })
+	if err != nil || tables == 0 {
+		return 0, err
+	}
+	return version, c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,
+		func(s *sqlite3.Stmt) error { version = s.ColumnInt(0); return nil })
+}

@@ -1,0 +1,117 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// seat is a worker's place in the fleet: a row of sync_workers, and a lock on
+// the byte of that number for as long as the process lives.
+type seat struct {
+	db      *DB
+	id      int64
+	file    *seatFile // its lock is the seat
+	watcher *watcher
+	reaper  reaper
+}
+
+var _ jobs.Seat = (*seat)(nil)
+
+// Join implements jobs.Store.
+func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) {
+	s := &seat{db: db}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("take a seat: %w", err), s.close())
+		}
+	}()
+	if s.file, err = openSeatFile(db.path); err != nil {
+		return nil, err
+	}
+	types, _ := json.Marshal(who.Types) // strings: no error
+	queues, _ := json.Marshal(who.Queues)
+	err = db.writer.do(ctx, func(t *tx) error {
+		if s.id != 0 { // of a transaction that did not happen, or may have
+			if err := s.file.Give(s.id); err != nil {
+				return err
+			}
+		}
+		_, err := t.exec(`INSERT INTO sync_workers (host, pid, concurrency, types, queues, listen, started_at, seat_file)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, who.Host, who.PID, who.Concurrency, string(types), string(queues),
+			null(who.Listen), t.now, inode(s.file))
+		if err != nil {
+			return err
+		}
+		// Locked before the row commits: a row with a free byte is a dead worker's.
+		s.id = t.LastInsertRowID()
+		return s.file.Take(s.id)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if who.Guard != nil {
+		if err := who.Guard(s.file.File()); err != nil {
+			return nil, err
+		}
+	}
+	s.watcher = watch(db)
+	s.reaper.suspects = make(map[jobs.Ref]time.Time)
+	return s, nil
+}
+
+// ID implements jobs.Seat.
+func (s *seat) ID() int64 { return s.id }
+
+// Changes implements jobs.Seat.
+func (s *seat) Changes() <-chan struct{} { return s.watcher.changes }
+
+// Leave implements jobs.Seat.
+func (s *seat) Leave(ctx context.Context) error {
+	err := s.db.writer.do(ctx, func(t *tx) error {
+		_, err := s.bury(t, s.id, "left")
+		return err
+	})
+	return wrapError("leave", errors.Join(err, s.close()))
+}
+
+func (s *seat) close() error {
+	var errs []error
+	if s.watcher != nil {
+		s.watcher.close()
+	}
+	if s.file != nil {
+		errs = append(errs, s.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// seated says whether the worker's process, or one that guards its children,
+// lives. Where its seat was taken in another file (somebody replaced it) there
+// is no telling: then only the lease counts.
+func (db *DB) seated(id, seatFile int64) (bool, error) {
+	if seatFile != inode(db.probe) {
+		return true, nil
+	}
+	return db.probe.Held(id)
+}
+
+func inode(f *seatFile) int64 { return int64(f.info.Sys().(*syscall.Stat_t).Ino) }
+
+// members are the workers that have a row.
+func members(c *conn) (list []member, err error) {
+	err = c.query(`SELECT id, seat_file FROM sync_workers`, func(s *sqlite3.Stmt) error {
+		list = append(list, member{s.ColumnInt64(0), s.ColumnInt64(1)})
+		return nil
+	})
+	return list, err
+}
+
+type member struct{ id, seatFile int64 }

@@ -1,0 +1,331 @@
+// Package sqlite is the engine that keeps the queue in one SQLite file, shared
+// by any number of processes on one machine.
+//
+// # What it guarantees
+//
+// What a method has acknowledged is on the disk (synchronous=FULL; the folder
+// is synced when a file is new). Leases are timed by the kernel's monotonic
+// clock, and a worker's death is seen in the lock that the kernel drops with
+// it: neither a wall clock nor a process id decides anything. [Open] refuses
+// what can't keep these promises, a network file system for one, and the store
+// closes itself when the file is moved or replaced under it.
+//
+// # How it writes
+//
+// SQLite has one write lock and one sync a commit, so a process has one writer:
+// it takes whatever operations wait, runs them in one transaction, and answers
+// them all after its commit (writer.go). Transactions with foreign code in them
+// (Finish, Write) have a connection of their own, under the same mutex.
+//
+// # What it does not
+//
+// "Shared" means one kernel: several containers or services on one host, not
+// several hosts. A process must not open the file with another SQLite library
+// as well: closing one of its descriptors drops the other's locks. The
+// application's own connections of the ncruces driver are fine.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
+	"go.uber.org/zap"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// Memory is the path of a private, temporary database that ends with its store.
+const Memory = ":memory:"
+
+// memoryMaxPending bounds a Memory database: it is a buffer, not a place to keep things.
+const memoryMaxPending = 1000
+
+// Options configure a store; the zero value of each is the default.
+type Options struct {
+	// MaxPending is kept in the file: an Enqueue by anyone that would leave
+	// more than so many jobs pending fails with jobs.ErrQueueFull. It does not
+	// bind follow-ups, ticks and plain SQL. 0: as it is in the file, and none
+	// (1,000 for Memory) in a new one. Keeping to it costs each commit of
+	// enqueues a count of the pending jobs.
+	MaxPending int
+	// Existing refuses to make a database that is not there.
+	Existing bool
+	// Now is the wall clock: time.Now.
+	Now func() time.Time
+	// Logger gets warnings: nowhere.
+	Logger *zap.Logger
+}
+
+// DB is an open database. It implements jobs.Store, jobs.Inspector and
+// jobs.Tables. Its methods may be called by several goroutines.
+type DB struct {
+	path   string
+	temp   string // the folder of a Memory database
+	opts   Options
+	log    *zap.Logger
+	clock  leaseClock
+	file   fileID
+	writer *writer
+
+	writing chan struct{} // a mutex of the process's writers: the group's, and a closure's
+	alone   *sql.DB       // one connection, for transactions with foreign code
+
+	look struct { // reads of the engine's own
+		sync.Mutex
+		*conn
+	}
+	readers *sql.DB
+	shm     *os.File  // to ask who holds the write lock
+	probe   *seatFile // to ask who lives
+
+	failed context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
+	alive  context.Context
+}
+
+var _ interface {
+	jobs.Store
+	jobs.Inspector
+	jobs.Tables
+} = (*DB)(nil)
+
+// Open opens the database at path, making it if need be, and brings its schema
+// up to date; many processes may do so at once. What it refuses, it refuses
+// with one line that says why and what to do.
+func Open(ctx context.Context, path string, opts Options) (db *DB, err error) {
+	db = &DB{opts: opts, log: opts.Logger, writing: make(chan struct{}, 1)}
+	if db.log == nil {
+		db.log = zap.NewNop()
+	}
+	if db.opts.Now == nil {
+		db.opts.Now = time.Now
+	}
+	db.alive, db.failed = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			_ = db.Close()
+		}
+	}()
+	if opts.MaxPending < 0 {
+		return nil, fmt.Errorf("max pending is %d: at least 1", opts.MaxPending)
+	}
+	if path == Memory {
+		if db.temp, err = os.MkdirTemp("", "shoal-"); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		path = filepath.Join(db.temp, "shoal.db")
+		if opts.MaxPending == 0 {
+			db.opts.MaxPending = memoryMaxPending
+		}
+	}
+	if db.path, err = resolve(path); err != nil {
+		return nil, err
+	}
+	if db.clock, err = newLeaseClock(); err != nil {
+		return nil, err
+	}
+	if err := db.prepareFiles(); err != nil {
+		return nil, err
+	}
+	if err := db.connect(ctx); err != nil {
+		return nil, err
+	}
+	// The connections keep -wal from being removed, so one sync makes its entry
+	// in the folder durable for good.
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return nil, err
+	}
+	if db.opts.MaxPending > 0 {
+		if err := db.setMeta(ctx, "max_pending", strconv.Itoa(db.opts.MaxPending)); err != nil {
+			return nil, err
+		}
+	}
+	return db, nil
+}
+
+// prepareFiles lets the guardian look, and makes the files that are not there,
+// as private as the database (the driver would ask the umask).
+func (db *DB) prepareFiles() error {
+	warnings, err := inspect(db.path)
+	if err != nil {
+		return err
+	}
+	if err := foreignLocks(db.path); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		db.log.Warn(w)
+	}
+	if _, err := os.Stat(db.path); errors.Is(err, os.ErrNotExist) && db.opts.Existing {
+		return refuse("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		f, err := openOrCreate(db.path+suffix, db.path)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", db.path+suffix, err)
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("open %s: %w", db.path+suffix, err)
+		}
+	}
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return err
+	}
+	db.file, err = identify(db.path)
+	return err
+}
+
+// openPatience is how long an Open waits for the locks of others.
+const openPatience = 30 * time.Second
+
+// connect opens the connections and migrates.
+func (db *DB) connect(ctx context.Context) error {
+	first, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(setWAL(ctx, first), migrate(first, db.path))
+	err = errors.Join(err, first.close())
+	if err != nil {
+		return fmt.Errorf("open %s: %w", db.path, err)
+	}
+	if db.writer, err = newWriter(db); err != nil {
+		return err
+	}
+	if db.look.conn, err = newConn(db.path, patience(openPatience, nil), true); err != nil {
+		return err
+	}
+	db.alone, err = driver.Open(uri(db.path, "mode=rw&_txlock=immediate"), func(c *sqlite3.Conn) error {
+		return prepareConn(c, patience(0, nil)) // its callers' contexts end the wait
+	})
+	if err != nil {
+		return err
+	}
+	db.alone.SetMaxOpenConns(1)
+	db.readers, err = driver.Open(uri(db.path, "mode=ro"), func(c *sqlite3.Conn) error {
+		return prepareConn(c, patience(openPatience, nil))
+	})
+	if err != nil {
+		return err
+	}
+	db.readers.SetMaxOpenConns(4)
+	if err := db.readers.PingContext(ctx); err != nil {
+		return err
+	}
+	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
+		return err
+	}
+	db.probe, err = openSeatFile(db.path)
+	return err
+}
+
+// setWAL turns to WAL mode. On a fresh file, that many open at once, SQLite may
+// say BUSY without having asked the busy handler: whoever wins does it for all.
+func setWAL(ctx context.Context, c *conn) error {
+	for {
+		err := c.Exec(`PRAGMA journal_mode = WAL`)
+		if !errors.Is(err, sqlite3.BUSY) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Close closes the store. What was not acknowledged yet gets jobs.ErrClosed.
+// Seats that were not left fall free.
+func (db *DB) Close() error {
+	db.failed(jobs.ErrClosed)
+	var errs []error
+	if db.writer != nil {
+		errs = append(errs, db.writer.close())
+	}
+	db.look.Lock()
+	defer db.look.Unlock()
+	if db.look.conn != nil {
+		errs = append(errs, db.look.close())
+		db.look.conn = nil
+	}
+	for _, pool := range []*sql.DB{db.alone, db.readers} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	if db.shm != nil {
+		errs = append(errs, db.shm.Close())
+	}
+	if db.probe != nil {
+		errs = append(errs, db.probe.Close())
+	}
+	if db.temp != "" {
+		errs = append(errs, os.RemoveAll(db.temp))
+	}
+	return errors.Join(errs...)
+}
+
+// Path is the database's file, links resolved.
+func (db *DB) Path() string { return db.path }
+
+// Read implements jobs.Tables.
+func (db *DB) Read() *sql.DB { return db.readers }
+
+// now is the wall clock in Unix seconds.
+func (db *DB) now() float64 { return float64(jobs.SecondsOf(db.opts.Now())) }
+
+// read runs fn on the engine's own read connection.
+func (db *DB) read(fn func(*conn) error) error {
+	db.look.Lock()
+	defer db.look.Unlock()
+	if db.look.conn == nil {
+		return db.closed()
+	}
+	return fn(db.look.conn)
+}
+
+// closed is why the store is closed: always an ErrClosed.
+func (db *DB) closed() error {
+	cause := context.Cause(db.alive)
+	if cause == nil || errors.Is(cause, jobs.ErrClosed) {
+		return jobs.ErrClosed
+	}
+	return fmt.Errorf("%w: %w", jobs.ErrClosed, cause)
+}
+
+// stillThere closes the store when the file was moved or replaced: what is
+// written from now on, nobody would find.
+func (db *DB) stillThere() error {
+	if db.alive.Err() != nil {
+		return db.closed()
+	}
+	if err := db.file.still(db.path); err != nil {
+		db.failed(err)
+		return db.closed()
+	}
+	return nil
+}
+
+func (db *DB) setMeta(ctx context.Context, key, value string) error {
+	return db.writer.do(ctx, func(t *tx) error {
+		_, err := t.exec(`INSERT INTO sync_meta (key, value) VALUES (?, ?)
+			ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value`, key, value)
+		return err
+	})
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

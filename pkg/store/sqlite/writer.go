@@ -1,0 +1,307 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// writer is the one goroutine of a process that writes: group commit.
+//
+//	op ─┐
+//	op ─┼─► waiting ──BEGIN IMMEDIATE──► taken ──COMMIT──► answered
+//	op ─┘   (can be abandoned)           (what came meanwhile waits for the next group)
+//
+// Operations are taken only once the write lock is held, so that those that
+// came while others held it share the commit, and a caller whose context ends
+// before that has certainly written nothing.
+type writer struct {
+	db   *DB
+	conn *conn
+	tx   *tx
+
+	walPages int // in use, after the last commit
+
+	mu      sync.Mutex
+	waiting []*op
+	wake    chan struct{}
+	done    chan struct{} // the goroutine has ended
+}
+
+// op is one caller's operation. run may be called more than once: each time in
+// a new transaction, the one before having been rolled back or, where tx.again
+// is set, being in doubt.
+type op struct {
+	run  func(*tx) error
+	err  error
+	done chan struct{}
+}
+
+// tx is what an operation works in: one write transaction, with one time.
+type tx struct {
+	*conn
+	now   float64 // wall clock, Unix seconds
+	mono  int64   // lease clock, ms
+	again bool    // a commit of this operation failed, and may have happened
+}
+
+func newWriter(db *DB) (*writer, error) {
+	w := &writer{db: db, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if err := w.connect(); err != nil {
+		return nil, err
+	}
+	go w.loop()
+	return w, nil
+}
+
+// connect opens the write connection, or replaces it after an error that leaves
+// its state in doubt.
+func (w *writer) connect() error {
+	if w.conn != nil {
+		if err := w.conn.close(); err != nil {
+			w.db.log.Warn("close the write connection", zap.Error(err))
+		}
+		w.conn = nil
+	}
+	c, err := newConn(w.db.path, w.patience(), false)
+	if err != nil {
+		return err
+	}
+	// In place of SQLite's own hook, which checkpoints inside the commit.
+	c.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error { w.walPages = pages; return nil })
+	w.conn, w.tx = c, &tx{conn: c}
+	return nil
+}
+
+// stallWarning is after how long of waiting for the write lock somebody is
+// named who may hold it.
+const stallWarning = time.Second
+
+// patience waits for the write lock while anybody waits for the writer.
+func (w *writer) patience() func(context.Context, int) bool {
+	var since, warned time.Time
+	wait := patience(0, func() bool { return w.db.alive.Err() == nil && w.wanted() })
+	return func(ctx context.Context, count int) bool {
+		if count == 0 {
+			since, warned = time.Now(), time.Time{}
+		}
+		if time.Since(since) > stallWarning && warned.IsZero() {
+			warned = time.Now()
+			if h, ok := lockHolder(w.db.path + "-shm"); ok && h.PID != os.Getpid() {
+				w.db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
+			}
+		}
+		return wait(ctx, count)
+	}
+}
+
+// do has an operation carried out in the next group and returns its error, or
+// ctx's if that ended before the operation was begun.
+func (w *writer) do(ctx context.Context, run func(*tx) error) error {
+	o := &op{run: run, done: make(chan struct{})}
+	w.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	if w.db.alive.Err() != nil {
+		w.mu.Unlock()
+		return w.db.closed()
+	}
+	w.waiting = append(w.waiting, o)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+		if w.abandon(o) {
+			return ctx.Err()
+		}
+		<-o.done // begun: its end is near, and must be known
+	}
+	return o.err
+}
+
+func (w *writer) abandon(o *op) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.waiting {
+		if w.waiting[i] == o {
+			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (w *writer) wanted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0
+}
+
+func (w *writer) take() []*op {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ops := w.waiting
+	w.waiting = nil
+	return ops
+}
+
+// loop writes groups until the store is closed, and then refuses what waits.
+func (w *writer) loop() {
+	defer close(w.done)
+	for w.db.alive.Err() == nil {
+		select {
+		case <-w.wake:
+		case <-w.db.alive.Done():
+		}
+		for w.wanted() && w.db.alive.Err() == nil {
+			w.db.writing <- struct{}{}
+			w.group()
+			<-w.db.writing
+		}
+	}
+	answer(w.take(), w.db.closed())
+}
+
+// close waits for the loop to end after the store has been told to.
+func (w *writer) close() error {
+	<-w.done
+	if w.conn == nil {
+		return nil
+	}
+	return w.conn.close()
+}
+
+// group writes what waits, in one transaction, and answers it.
+func (w *writer) group() {
+	if err := w.conn.begin(); err != nil {
+		if errors.Is(err, sqlite3.BUSY) {
+			return // whoever waited has given up
+		}
+		w.fail(w.take(), fmt.Errorf("begin: %w", err))
+		return
+	}
+	ops := w.take()
+	for len(ops) > 0 {
+		bad, err := w.runAll(ops)
+		if err == nil {
+			err = w.commit(ops)
+			answer(ops, err)
+			w.checkpoint()
+			return
+		}
+		w.conn.rollback()
+		if broken(err) {
+			w.fail(ops, err)
+			return
+		}
+		// One operation's error is its own affair: the others go on without it.
+		answer(ops[bad:bad+1], err)
+		ops = append(ops[:bad:bad], ops[bad+1:]...)
+		if err := w.conn.begin(); err != nil {
+			w.fail(ops, fmt.Errorf("begin: %w", err))
+			return
+		}
+	}
+	w.conn.rollback()
+}
+
+// runAll runs the operations in the open transaction; bad is the one that failed.
+func (w *writer) runAll(ops []*op) (bad int, err error) {
+	w.tx.now, w.tx.mono = w.db.now(), w.db.clock.Now()
+	for i, o := range ops {
+		if err := o.run(w.tx); err != nil {
+			return i, err
+		}
+	}
+	return 0, nil
+}
+
+// commit ends the transaction. When COMMIT fails the operations may have
+// happened nevertheless (the frames were written, their sync failed): they are
+// run again on a fresh connection, knowing so, until that is proven or done.
+func (w *writer) commit(ops []*op) error {
+	err := w.conn.Exec(`COMMIT`)
+	for pause := 10 * time.Millisecond; err != nil; pause = min(2*pause, time.Second) {
+		if errors.Is(err, sqlite3.FULL) && !w.tx.again {
+			w.conn.rollback()
+			return diskFull(w.db.path, err)
+		}
+		w.db.log.Error("commit failed: whether it happened is found out on a new connection", zap.Error(err))
+		select {
+		case <-w.db.alive.Done():
+			return fmt.Errorf("%w: commit: %w", jobs.ErrUnknown, err)
+		case <-time.After(pause):
+		}
+		err = w.prove(ops)
+	}
+	return w.db.stillThere()
+}
+
+func (w *writer) prove(ops []*op) error {
+	if err := w.connect(); err != nil {
+		return err
+	}
+	w.tx.again = true
+	defer func() { w.tx.again = false }()
+	if err := w.conn.begin(); err != nil {
+		return err
+	}
+	if _, err := w.runAll(ops); err != nil {
+		w.conn.rollback()
+		return err
+	}
+	return w.conn.Exec(`COMMIT`)
+}
+
+// fail answers operations whose transaction could not be carried out; nothing
+// of it has happened. The connection is replaced: its view may be broken.
+func (w *writer) fail(ops []*op, err error) {
+	if errors.Is(err, sqlite3.FULL) {
+		err = diskFull(w.db.path, err)
+	}
+	w.conn.rollback()
+	if e := w.db.stillThere(); e != nil {
+		err = e
+	}
+	answer(ops, err)
+	if e := w.connect(); e != nil {
+		w.db.failed(fmt.Errorf("open the write connection again: %w", e))
+	}
+}
+
+func answer(ops []*op, err error) {
+	for _, o := range ops {
+		o.err = err
+		close(o.done)
+	}
+}
+
+// broken tells errors of the file or the disk, which hit a whole group, from
+// those of one operation.
+func broken(err error) bool {
+	for _, code := range []sqlite3.ErrorCode{sqlite3.IOERR, sqlite3.FULL, sqlite3.CORRUPT, sqlite3.NOTADB, sqlite3.CANTOPEN, sqlite3.READONLY, sqlite3.BUSY, sqlite3.INTERRUPT} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+func diskFull(path string, err error) error {
+	return fmt.Errorf("%s: the disk is full, nothing was written: make room and try again: %w", path, err)
+}
