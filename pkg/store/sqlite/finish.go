@@ -91,11 +91,8 @@ func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) e
 			return lease.ErrLost
 		}
 		if write != nil {
-			if err := write(user); err != nil {
+			if err := t.callOut(user, write); err != nil {
 				return err
-			}
-			if t.GetAutocommit() {
-				return errors.New("write ended the transaction that it was given")
 			}
 		}
 		_, err = t.enqueue(follow)
@@ -115,8 +112,30 @@ func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) e
 }
 
 // Write implements jobs.Tables.
-func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error) error {
-	return wrapError("write", db.inTx(ctx, func(_ *tx, user *sql.Tx) error { return fn(user) }))
+func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.New) error {
+	for _, n := range follow {
+		if err := n.Check(); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return wrapError("write", db.inTx(ctx, func(t *tx, user *sql.Tx) error {
+		if err := t.callOut(user, fn); err != nil {
+			return err
+		}
+		_, err := t.enqueue(follow)
+		return err
+	}))
+}
+
+// callOut lets foreign code use the transaction, and sees that it left it open.
+func (t *tx) callOut(user *sql.Tx, fn func(*sql.Tx) error) error {
+	if err := fn(user); err != nil {
+		return err
+	}
+	if t.GetAutocommit() {
+		return errors.New("the function ended the transaction that it was given")
+	}
+	return nil
 }
 
 // inTx runs fn in a transaction of its own, on the connection that is kept for

@@ -158,9 +158,6 @@ func (db *DB) prepareFiles() error {
 	if err != nil {
 		return err
 	}
-	if err := foreignLocks(db.path); err != nil {
-		return err
-	}
 	for _, w := range warnings {
 		db.log.Warn(w)
 	}

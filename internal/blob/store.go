@@ -1,0 +1,115 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Store is the blobs of one folder. Its methods may be called from any number
+// of goroutines and processes.
+type Store struct {
+	dir   string
+	sweep sync.Once
+}
+
+// Open returns the store in dir. Nothing is made until the first write.
+func Open(dir string) *Store { return &Store{dir: dir} }
+
+// shard is the folder of a blob: the next-to-last two characters spread evenly,
+// which the first ones, the same in every CID, do not.
+func (s *Store) shard(c cid.Cid) string {
+	name := c.String()
+	return filepath.Join(s.dir, name[len(name)-3:len(name)-1])
+}
+
+// path expects a CID that passed Check: a file's name comes from nothing else.
+func (s *Store) path(c cid.Cid) string { return filepath.Join(s.shard(c), c.String()) }
+
+// Has says whether the blob is present. It does not read it.
+func (s *Store) Has(c cid.Cid) bool {
+	_, err := s.Size(c)
+	return err == nil
+}
+
+// Size returns the blob's length in bytes without reading it, or ErrNotFound
+// or ErrBadCID.
+func (s *Store) Size(c cid.Cid) (int64, error) {
+	if err := Check(c); err != nil {
+		return 0, err
+	}
+	info, err := os.Lstat(s.path(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%w: %s", ErrNotFound, c)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stat blob: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// Open returns the blob for reading in parts, and its length in bytes, or
+// ErrNotFound or ErrBadCID. What is read is not verified: it is for sending to
+// a peer, who verifies. The caller closes it.
+func (s *Store) Open(c cid.Cid) (io.ReadSeekCloser, int64, error) {
+	f, size, err := s.open(c)
+	if err != nil {
+		return nil, 0, err // not f: a nil *os.File is no nil interface
+	}
+	return f, size, nil
+}
+
+func (s *Store) open(c cid.Cid) (*os.File, int64, error) {
+	if err := Check(c); err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(s.path(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("%w: %s", ErrNotFound, c)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("open blob: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("open blob: %w", err)
+	}
+	return f, info.Size(), nil
+}
+
+// Get returns the blob, verified. One that does not match its name is renamed
+// to NAME.corrupt, so that it can be fetched again, and is ErrCorrupt; one that
+// is not there is ErrNotFound.
+func (s *Store) Get(c cid.Cid) ([]byte, error) {
+	f, size, err := s.open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > MaxSize {
+		return nil, s.setAside(c)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", c, err)
+	}
+	if !Sum(c.Type(), data).Equals(c) {
+		return nil, s.setAside(c)
+	}
+	return data, nil
+}
+
+func (s *Store) setAside(c cid.Cid) error {
+	p := s.path(c)
+	if err := os.Rename(p, p+".corrupt"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s (and it can't be set aside: %v)", ErrCorrupt, c, err)
+	}
+	return fmt.Errorf("%w: %s", ErrCorrupt, c)
+}

@@ -1,0 +1,165 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shoal-project/shoal/pkg/store"
+)
+
+const (
+	defaultHome = "./shoal"
+	dbFile      = "shoal.db"
+)
+
+// HomeFlags are --home and --db; see HomeOf.
+func HomeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "home", Value: defaultHome, EnvVars: []string{"SHOAL_HOME"}, Usage: "the node's `DIR`: shoal.db, blobs/, identity.pem"},
+		&cli.StringFlag{Name: "db", EnvVars: []string{"SHOAL_DB"}, Usage: "the queue's `FILE` (default: shoal.db in the home)"},
+	}
+}
+
+// HomeOptions say where a home is and what may be made of it.
+type HomeOptions struct {
+	Dir string // empty: ./shoal
+	DB  string // what store.Open takes; empty: shoal.db in Dir
+	// Make makes what is not there; else OpenHome refuses.
+	Make bool
+	// Files says that the folder itself is used, for blobs or the identity: it
+	// is needed then even if DB names a database elsewhere.
+	Files bool
+	Notes io.Writer     // is told of what was made; nil: nobody
+	Store store.Options // but Existing, which OpenHome sets
+}
+
+// HomeOf reads the flags of HomeFlags. Notes is the app's stderr.
+func HomeOf(c *cli.Context) HomeOptions {
+	return HomeOptions{Dir: c.String("home"), DB: c.String("db"), Notes: c.App.ErrWriter}
+}
+
+// Home is an open home. Dir need not be there unless its options said Files;
+// see EnsureDir.
+type Home struct {
+	Dir     string
+	DB      string // what was given to store.Open
+	Store   store.Store
+	options HomeOptions
+}
+
+// OpenHome opens a home's queue. Where the home is not there it makes one and
+// says so on Notes, if the options allow it, or returns an error that says how
+// to come by one. The caller closes the home's Store.
+func OpenHome(ctx context.Context, o HomeOptions) (*Home, error) {
+	o.defaults()
+	h := &Home{Dir: o.Dir, DB: o.DB, options: o}
+	elsewhere := o.DB != ""
+	if !elsewhere {
+		h.DB = filepath.Join(o.Dir, dbFile)
+	}
+	made := false
+	if !elsewhere || o.Files {
+		var err error
+		if made, err = o.prepareDir(); err != nil {
+			return nil, err
+		}
+	}
+	fresh := !strings.Contains(h.DB, ":") && missing(h.DB)
+	o.Store.Existing = !o.Make
+	var err error
+	if h.Store, err = store.Open(ctx, h.DB, o.Store); err != nil {
+		return nil, err
+	}
+	switch {
+	case fresh && elsewhere:
+		o.note("made a new database, %s", h.DB)
+	case fresh && !made:
+		o.note("made a new home in %s", o.Dir)
+	}
+	return h, nil
+}
+
+// EnsureDir makes the home's folder if it is not there, and says so: for what
+// keeps files in it while its database is elsewhere.
+func (h *Home) EnsureDir() error {
+	_, err := HomeOptions{Dir: h.Dir, Make: true, Notes: h.options.Notes}.prepareDir()
+	return err
+}
+
+// PrepareDir is OpenHome without the queue: it sees that the folder is there.
+func PrepareDir(o HomeOptions) (dir string, err error) {
+	o.defaults()
+	_, err = o.prepareDir()
+	return o.Dir, err
+}
+
+func (o *HomeOptions) defaults() {
+	if o.Dir == "" {
+		o.Dir = defaultHome
+	}
+	if o.Notes == nil {
+		o.Notes = io.Discard
+	}
+}
+
+func (o HomeOptions) prepareDir() (made bool, err error) {
+	info, err := os.Stat(o.Dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return false, fmt.Errorf("%s is not a folder; name another home with --home", o.Dir)
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("home can't be reached: %w", err)
+	case !o.Make:
+		return false, fmt.Errorf("there is no home in %s: start a worker or enqueue a job first, or name another with --home", o.Dir)
+	}
+	if made, err = makeDir(o.Dir); err != nil {
+		return false, fmt.Errorf("home can't be made: %w; name another with --home", err)
+	}
+	if made {
+		o.note("made a new home in %s", o.Dir)
+	}
+	return made, nil
+}
+
+func (o HomeOptions) note(format string, args ...any) {
+	fmt.Fprintf(o.Notes, format+"\n", args...)
+}
+
+// makeDir makes a folder, and those above it, such that a power cut takes away
+// nothing that is written into it later.
+func makeDir(dir string) (made bool, err error) {
+	above := filepath.Dir(filepath.Clean(dir))
+	err = os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) && above != dir {
+		if _, err := makeDir(above); err != nil {
+			return false, err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil // somebody else was faster
+	}
+	if err != nil {
+		return false, err
+	}
+	d, err := os.Open(above)
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(d.Sync(), d.Close())
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,235 @@
+package handlers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-project/shoal/internal/blob"
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/peer"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// downloadResult is what a DownloadPins job leaves. Blobs and Bytes are what
+// this attempt fetched, the pin list's own included.
+type downloadResult struct {
+	Status string `json:"status"` // complete, or up-to-date: there was nothing to fetch for
+	Blobs  int    `json:"blobs"`
+	Bytes  int64  `json:"bytes"`
+}
+
+const (
+	blobsAtOnce = 16  // fetched side by side, from all sources together
+	blobsABatch = 512 // made durable together; what an attempt can lose
+)
+
+func registerDownloadPins(w *jobs.Worker, h *Home) {
+	jobs.Handle(w, "DownloadPins", func(ctx context.Context, j *jobs.Job[DownloadPins]) error {
+		return h.download(ctx, j)
+	})
+}
+
+func downloadJob(m *bucket.Manifest, peers []bucket.PeerID) (jobs.New, error) {
+	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins.Cid, peers},
+		jobs.UniqueKey(jobs.Unique{Key: m.Bucket.String() + "/" + m.Pins.String()}))
+}
+
+func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
+	waiting, err := bucket.PinnedBy(ctx, h.Log, h.Blobs, j.Payload.Bucket, j.Payload.Pins)
+	if err != nil {
+		return err
+	}
+	if len(waiting) == 0 {
+		return finish(ctx, j, downloadResult{Status: "up-to-date"})
+	}
+	sources, err := h.sources(ctx, j.Payload.Peers)
+	if err != nil {
+		return err
+	}
+	client, err := h.client()
+	if err != nil {
+		return err
+	}
+	f := &fetcher{client: client, sources: sources, blobs: h.Blobs}
+	if err := f.all(ctx, j.Payload.Pins, j.Progress); err != nil {
+		return err
+	}
+	if err := j.SetResult(downloadResult{"complete", f.fetched, f.bytes}); err != nil {
+		return err
+	}
+	return j.Commit(ctx, func(tx *sql.Tx) error {
+		for _, version := range waiting {
+			if err := h.Log.PinsComplete(ctx, tx, version.Bucket, version.Link); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// fetcher fetches blobs from several peers at once.
+type fetcher struct {
+	client *peer.Client
+	blobs  *blob.Store
+
+	mu      sync.Mutex
+	sources []source // those still trusted and reached, best first
+	busy    map[bucket.PeerID]int
+	errs    []error // why others are not among them any more
+	fetched int
+	bytes   int64
+}
+
+// all fetches a pin list and then every blob on it that is not here.
+func (f *fetcher) all(ctx context.Context, pins cid.Cid, progress func(done, total int64, note string)) error {
+	if err := f.fetch(ctx, []cid.Cid{pins}, nil); err != nil {
+		return fmt.Errorf("pin list: %w", err)
+	}
+	index, err := f.blobs.Get(pins)
+	if err != nil {
+		return fmt.Errorf("pin list: %w", err)
+	}
+	pages, err := bucket.PinPages(index)
+	if err != nil {
+		return jobs.Permanent(err)
+	}
+	if err := f.fetch(ctx, pages, nil); err != nil {
+		return fmt.Errorf("pin list: %w", err)
+	}
+	list, err := bucket.Pins(f.blobs, pins)
+	if errors.Is(err, bucket.ErrBadPins) {
+		return jobs.Permanent(err)
+	}
+	if err != nil {
+		return err
+	}
+	here := int64(0)
+	for _, c := range list {
+		if f.blobs.Has(c) {
+			here++
+		}
+	}
+	return f.fetch(ctx, list, func(n int, bytes int64) {
+		progress(here+int64(n), int64(len(list)), fmt.Sprintf("%d blobs, %d bytes fetched", n, bytes))
+	})
+}
+
+// fetch fetches the blobs that are not here, a batch after the other: what a
+// batch has brought stays, whatever comes after. report is told of each blob.
+func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
+	missing := make([]cid.Cid, 0, blobsABatch)
+	for i, c := range list {
+		if !f.blobs.Has(c) {
+			missing = append(missing, c)
+		}
+		if len(missing) == blobsABatch || (i == len(list)-1 && len(missing) > 0) {
+			if err := f.fetchBatch(ctx, missing, report); err != nil {
+				return err
+			}
+			missing = missing[:0]
+		}
+	}
+	return nil
+}
+
+func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
+	batch := f.blobs.NewBatch()
+	defer batch.Discard()
+	fetches, gather := errgroup.WithContext(ctx)
+	fetches.SetLimit(blobsAtOnce)
+	for _, c := range list {
+		fetches.Go(func() error {
+			n, err := f.fetchOne(gather, c, batch)
+			if err != nil {
+				return err
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.fetched++
+			f.bytes += n
+			if report != nil {
+				report(f.fetched, f.bytes)
+			}
+			return nil
+		})
+	}
+	// What has come is worth keeping, also if the rest did not.
+	return errors.Join(fetches.Wait(), batch.Commit())
+}
+
+// fetchOne asks one source after the other. One that can't be reached, or sends
+// wrong bytes, is not asked again in this attempt; one that just lacks this
+// blob is.
+func (f *fetcher) fetchOne(ctx context.Context, c cid.Cid, batch *blob.Batch) (int64, error) {
+	asked := make(map[bucket.PeerID]bool)
+	var lacking error
+	for {
+		from, ok := f.pick(asked)
+		if !ok {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return 0, fmt.Errorf("blob %s: no source has it: %w", c, errors.Join(append(f.errs, lacking)...))
+		}
+		asked[from.ID] = true
+		n, err := f.client.Fetch(ctx, from.Peer, c, batch)
+		f.release(from)
+		switch {
+		case err == nil:
+			return n, nil
+		case ctx.Err() != nil:
+			return 0, err
+		case errors.Is(err, peer.ErrNotFound):
+			lacking = err
+		case errors.Is(err, peer.ErrUnreachable), errors.Is(err, peer.ErrWrongBytes), errors.Is(err, peer.ErrForbidden),
+			errors.Is(err, peer.ErrBusy), errors.Is(err, peer.ErrBadAnswer):
+			f.drop(ctx, from, err)
+		default:
+			return 0, err // our own disk
+		}
+	}
+}
+
+// pick takes the source that has the least to do, the better one of equals.
+func (f *fetcher) pick(asked map[bucket.PeerID]bool) (best source, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy == nil {
+		f.busy = make(map[bucket.PeerID]int)
+	}
+	for _, s := range f.sources {
+		if !asked[s.ID] && (!ok || f.busy[s.ID] < f.busy[best.ID]) {
+			best, ok = s, true
+		}
+	}
+	f.busy[best.ID]++
+	return best, ok
+}
+
+func (f *fetcher) release(s source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy[s.ID]--
+}
+
+func (f *fetcher) drop(ctx context.Context, s source, err error) {
+	f.mu.Lock()
+	known := false
+	for i := range f.sources {
+		if f.sources[i].ID == s.ID {
+			known = true
+			f.sources = append(f.sources[:i:i], f.sources[i+1:]...)
+			f.errs = append(f.errs, err)
+			break
+		}
+	}
+	f.mu.Unlock()
+	if known {
+		s.note(ctx, err)
+	}
+}

@@ -1,0 +1,158 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/shoal-project/shoal/internal/blob"
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/peer"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// Home is what the handlers of one home share. Its identity is made, and its
+// blobs are opened, when the first of them needs it: a fleet that only runs
+// other job types has neither.
+type Home struct {
+	Blobs *blob.Store
+	Log   *bucket.Log
+
+	dir   string
+	store Store
+
+	mu    sync.Mutex
+	ident peer.Identity
+	book  *peer.Book
+	calls *peer.Client
+}
+
+// Store is what the handlers need of the queue.
+type Store interface {
+	jobs.Store
+	jobs.Tables
+}
+
+// NewHome is the home in dir, whose queue is store. Nothing is made yet.
+func NewHome(dir string, store Store) *Home {
+	return &Home{
+		Blobs: blob.Open(filepath.Join(dir, "blobs")),
+		Log:   bucket.NewLog(store, nil),
+		dir:   dir, store: store,
+	}
+}
+
+// Identity is the home's; it is made if there is none.
+func (h *Home) Identity() (peer.Identity, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.open()
+	return h.ident, err
+}
+
+// Book is the home's address book.
+func (h *Home) Book() (*peer.Book, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.open()
+	return h.book, err
+}
+
+func (h *Home) client() (*peer.Client, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.open()
+	return h.calls, err
+}
+
+func (h *Home) open() error {
+	if h.calls != nil {
+		return nil
+	}
+	ident, _, err := peer.EnsureIdentity(h.dir)
+	if err != nil {
+		return err
+	}
+	book, err := peer.NewBook(peer.BookOptions{Tables: h.store, Self: ident.ID()})
+	if err != nil {
+		return err
+	}
+	calls, err := peer.NewClient(peer.ClientOptions{Identity: ident})
+	if err != nil {
+		return err
+	}
+	h.ident, h.book, h.calls = ident, book, calls
+	return nil
+}
+
+// head is where a bucket stands here: its newest version and that manifest.
+func (h *Home) head(ctx context.Context, id bucket.ID) (bucket.Entry, *bucket.Manifest, error) {
+	entry, err := h.Log.Head(ctx, id)
+	if err != nil {
+		return entry, nil, err
+	}
+	m, err := bucket.LoadManifest(h.Blobs, entry.Link)
+	if err != nil {
+		return entry, nil, fmt.Errorf("version %d of bucket %s: %w", entry.Height, id, err)
+	}
+	return entry, m, nil
+}
+
+// sharers are those in a version's shares but ourselves, first before the others.
+func (h *Home) sharers(m *bucket.Manifest, first bucket.PeerID) []bucket.PeerID {
+	var list []bucket.PeerID
+	if m.Authorized(first) {
+		list = append(list, first)
+	}
+	for _, id := range sortedShares(m) {
+		if id != h.ident.ID() && id != first {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// source is a peer to fetch from.
+type source struct {
+	peer.Peer
+	book *peer.Book
+}
+
+// sources are those of the peers that the address book knows; ErrUnreachable
+// if it knows none.
+func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]source, error) {
+	book, err := h.Book()
+	if err != nil {
+		return nil, err
+	}
+	var list []source
+	for _, id := range ids {
+		entry, err := book.Get(ctx, id)
+		switch {
+		case errors.Is(err, peer.ErrUnknownPeer):
+		case err != nil:
+			return nil, err
+		default:
+			list = append(list, source{entry.Peer, book})
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: none of the %d sources is in the address book", peer.ErrUnreachable, len(ids))
+	}
+	return list, nil
+}
+
+// note writes in the address book how a call went. The book is for people: that
+// it could not be written is no reason to fail.
+func (s source) note(ctx context.Context, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err == nil {
+		_ = s.book.Seen(ctx, s.ID)
+	} else {
+		_ = s.book.Failed(ctx, s.ID, err)
+	}
+}

@@ -1,0 +1,219 @@
+package handlers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-project/shoal/internal/blob"
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/peer"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// syncResult is what a SyncBucket job leaves.
+type syncResult struct {
+	Status   string `json:"status"`             // applied, up-to-date, not-authorized or diverged
+	Versions int    `json:"versions,omitempty"` // applied by the last step
+	Height   int64  `json:"height"`             // of our head now
+}
+
+// manifestsAtOnce is how many manifests are fetched side by side.
+const manifestsAtOnce = 8
+
+func registerSyncBucket(w *jobs.Worker, h *Home) {
+	jobs.Handle(w, "SyncBucket", func(ctx context.Context, j *jobs.Job[SyncBucket]) error {
+		return h.sync(ctx, j)
+	})
+}
+
+// sync fetches the chain from our head to the target, checks all of it and
+// appends it in one transaction with the job's completion.
+func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
+	id, target := j.Payload.Bucket, j.Payload.Target
+	head, known, err := h.head(ctx, id)
+	if err != nil && !errors.Is(err, bucket.ErrUnknownBucket) {
+		return err
+	}
+	there, err := h.Log.Contains(ctx, id, target.Link)
+	if err != nil {
+		return err
+	}
+	if there {
+		return finish(ctx, j, syncResult{Status: "up-to-date", Height: head.Height})
+	}
+	if known != nil && target.Height <= known.Height {
+		return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
+	}
+
+	sources, err := h.sources(ctx, target.Peers)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, from := range sources {
+		links, err := h.links(ctx, from, id, known, target.Link)
+		if errors.Is(err, bucket.ErrDiverged) {
+			return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
+		}
+		var chain *bucket.Chain
+		var whole bool
+		if err == nil {
+			chain, whole, err = h.walk(ctx, from, id, known, links, target.Link)
+		}
+		if err == nil {
+			from.note(ctx, nil)
+			return h.believe(ctx, j, chain, whole)
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		from.note(ctx, err)
+		if forGood(err) {
+			return jobs.Permanent(err) // the link says the same from whomever it comes
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// forGood tells errors in what a link names from those of getting it.
+func forGood(err error) bool {
+	var provenance *bucket.ProvenanceError
+	return errors.As(err, &provenance) || errors.Is(err, bucket.ErrBadManifest)
+}
+
+// links are those after our head, up to the target or as many as one step takes.
+func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, to cid.Cid) ([]cid.Cid, error) {
+	height := int64(0)
+	if known != nil {
+		height = known.Height
+	}
+	client, err := h.client()
+	if err != nil {
+		return nil, err
+	}
+	links, err := client.Links(ctx, from.Peer, id, height, to)
+	if err != nil {
+		return nil, err
+	}
+	if len(links) == 0 {
+		return nil, fmt.Errorf("%w: no links to %s", peer.ErrBadAnswer, to)
+	}
+	if known == nil {
+		return links, nil
+	}
+	// The first is at our head's height: another one there is a fork.
+	if links[0] != known.Link() {
+		return nil, bucket.ErrDiverged
+	}
+	return links[1:], nil
+}
+
+// walk fetches the manifests of links and checks each against the one before
+// it; whole says that the chain reaches the target. The manifests are on disk
+// when it returns.
+func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, links []cid.Cid, to cid.Cid) (chain *bucket.Chain, whole bool, err error) {
+	client, err := h.client()
+	if err != nil {
+		return nil, false, err
+	}
+	batch := h.Blobs.NewBatch()
+	defer batch.Discard()
+	chain = bucket.NewChain(id, known)
+	for len(links) > 0 {
+		step := links[:min(manifestsAtOnce, len(links))]
+		raw := make([][]byte, len(step))
+		fetches, gather := errgroup.WithContext(ctx)
+		for i, link := range step {
+			fetches.Go(func() (err error) {
+				raw[i], err = client.Get(gather, from.Peer, link)
+				return err
+			})
+		}
+		if err := fetches.Wait(); err != nil {
+			return nil, false, err
+		}
+		for i, link := range step {
+			err := chain.Add(link, raw[i])
+			if errors.Is(err, bucket.ErrChainFull) {
+				return chain, false, batch.Commit()
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			if _, err := batch.Put(blob.DagCBOR, raw[i]); err != nil {
+				return nil, false, err
+			}
+		}
+		links = links[len(step):]
+	}
+	return chain, chain.Head() != nil && chain.Head().Link() == to, batch.Commit()
+}
+
+// believe appends what was checked. The target itself must be what was
+// announced, and share the bucket with us.
+func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *bucket.Chain, whole bool) error {
+	versions := chain.Versions()
+	if len(versions) == 0 {
+		return fmt.Errorf("%w: a chain that does not reach %s", peer.ErrBadAnswer, j.Payload.Target.Link)
+	}
+	head := chain.Head()
+	if whole {
+		if err := bucket.CheckAnnounced(head, j.Payload.Target.Height); err != nil {
+			return jobs.Permanent(err)
+		}
+		if !head.Authorized(h.ident.ID()) {
+			height := versions[0].Height - 1
+			return finish(ctx, j, syncResult{Status: "not-authorized", Height: height})
+		}
+	}
+	follow, err := h.downloads(versions, j.Payload.Target.Peers)
+	if err != nil {
+		return err
+	}
+	write := func(tx *sql.Tx) error { return h.Log.Append(ctx, tx, versions...) }
+	if whole {
+		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: head.Height}); err != nil {
+			return err
+		}
+		err = j.Commit(ctx, write, follow...)
+	} else {
+		err = j.CommitSnooze(ctx, 0, write, follow...)
+	}
+	if errors.Is(err, bucket.ErrDiverged) {
+		// Another version came in while we walked; the next ping tells.
+		return finish(ctx, j, syncResult{Status: "diverged", Height: versions[0].Height - 1})
+	}
+	return err
+}
+
+// downloads are the jobs that fetch the versions' content, the newest's first;
+// versions that only changed the shares have one in common.
+func (h *Home) downloads(versions []*bucket.Manifest, peers []bucket.PeerID) ([]jobs.New, error) {
+	var list []jobs.New
+	seen := make(map[cid.Cid]bool)
+	for i := len(versions) - 1; i >= 0; i-- {
+		if seen[versions[i].Pins.Cid] {
+			continue
+		}
+		seen[versions[i].Pins.Cid] = true
+		n, err := downloadJob(versions[i], peers)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+func finish[T any](ctx context.Context, j *jobs.Job[T], result any) error {
+	if err := j.SetResult(result); err != nil {
+		return err
+	}
+	return j.Commit(ctx, nil)
+}

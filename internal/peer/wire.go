@@ -1,0 +1,116 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/shoal-project/shoal/internal/blob"
+	"github.com/shoal-project/shoal/internal/bucket"
+)
+
+// Bounds of the API, the same on both sides.
+const (
+	// MaxPings is how many pings one request may hold.
+	MaxPings = 1000
+	// MaxLinks is how many links one answer holds.
+	MaxLinks = 1000
+
+	maxBody   = 1 << 20 // of a request, and of an answer that is no block
+	maxHeader = 16 << 10
+)
+
+// rawType is the media type of a block (IPFS Trustless Gateway).
+const rawType = "application/vnd.ipld.raw"
+
+// Ping says which version of a bucket its sender stands at.
+type Ping struct {
+	Bucket bucket.ID
+	Link   cid.Cid
+	Height int64
+}
+
+// Status is how the responder's head compares with the one in the ping.
+type Status string
+
+// The answers to a ping, as seen by the responder.
+const (
+	Unknown  Status = "unknown"  // no such bucket, or not for the sender
+	Behind   Status = "behind"   // the responder's head is lower
+	InSync   Status = "in-sync"  // the same link
+	Diverged Status = "diverged" // the same height, another link
+	Ahead    Status = "ahead"    // the responder's head is higher
+)
+
+// Pong answers one ping. Link and Height are the responder's head; they are
+// zero when Status is Unknown.
+type Pong struct {
+	Status Status
+	Link   cid.Cid
+	Height int64
+}
+
+type pingJSON struct {
+	Bucket bucket.ID `json:"bucket"`
+	Link   link      `json:"link"`
+	Height int64     `json:"height"`
+}
+
+type pongJSON struct {
+	Status Status `json:"status"`
+	Link   link   `json:"link,omitzero"`
+	Height int64  `json:"height"`
+}
+
+type linksJSON struct {
+	Links []link `json:"links"`
+}
+
+// MarshalJSON writes {"bucket":…,"link":…,"height":…}.
+func (p Ping) MarshalJSON() ([]byte, error) {
+	return json.Marshal(pingJSON{p.Bucket, link(p.Link), p.Height})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes and refuses what lacks an ID
+// or a link.
+func (p *Ping) UnmarshalJSON(text []byte) error {
+	var w pingJSON
+	err := json.Unmarshal(text, &w)
+	*p = Ping{Bucket: w.Bucket, Link: cid.Cid(w.Link), Height: w.Height}
+	if err == nil && (p.Bucket == bucket.ID{} || !p.Link.Defined() || p.Height < 0) {
+		err = errors.New("a ping without bucket, link or height")
+	}
+	return err
+}
+
+// MarshalJSON writes {"status":…,"link":…,"height":…}, without a link when
+// there is none.
+func (p Pong) MarshalJSON() ([]byte, error) {
+	return json.Marshal(pongJSON{p.Status, link(p.Link), p.Height})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes and refuses a head without
+// a link.
+func (p *Pong) UnmarshalJSON(text []byte) error {
+	var w pongJSON
+	err := json.Unmarshal(text, &w)
+	*p = Pong{Status: w.Status, Link: cid.Cid(w.Link), Height: w.Height}
+	if err == nil && p.Status != Unknown && (!p.Link.Defined() || p.Height < 0) {
+		err = fmt.Errorf("%q without a head", p.Status)
+	}
+	return err
+}
+
+// link is a CID that JSON writes as plain text, and reads only in the one form
+// that blobs have.
+type link cid.Cid
+
+func (l link) MarshalText() ([]byte, error) { return []byte(cid.Cid(l).String()), nil }
+
+func (l *link) UnmarshalText(text []byte) error {
+	c, err := blob.Parse(string(text))
+	*l = link(c)
+	return err
+}
