@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -16,28 +17,21 @@ const day = 24 * time.Hour
 // in front of the rest (7d, 1d12h, 0.5d), and nothing negative.
 func ParseDuration(s string) (time.Duration, error) {
 	bad := fmt.Errorf("%q is no duration: write it like 30s, 5m, 1h30m or 7d", s)
-	var days float64
-	rest := s
+	days, rest := 0.0, s
 	if number, after, ok := strings.Cut(s, "d"); ok {
 		var err error
-		if days, err = strconv.ParseFloat(number, 64); err != nil {
+		if days, err = strconv.ParseFloat(number, 64); err != nil || math.IsNaN(days) {
 			return 0, bad
 		}
-		rest = after
+		rest = cmp.Or(after, "0s")
 	}
-	var d time.Duration
-	if rest != "" || days == 0 {
-		var err error
-		if d, err = time.ParseDuration(rest); rest != "" && err != nil {
-			return 0, bad
-		} else if s == "" {
-			return 0, bad
-		}
-	}
-	switch total := days*float64(day) + float64(d); {
-	case math.IsNaN(total) || total < 0 || d < 0:
+	d, err := time.ParseDuration(rest)
+	switch {
+	case err != nil:
+		return 0, bad
+	case days < 0 || d < 0:
 		return 0, fmt.Errorf("%q is negative", s)
-	case total >= math.MaxInt64:
+	case days*float64(day)+float64(d) >= math.MaxInt64:
 		return 0, fmt.Errorf("%q is too long", s)
 	}
 	return time.Duration(days*float64(day)) + d, nil

@@ -10,17 +10,19 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// OneLine is s fit for one line of a terminal: what controls it (line ends,
-// escape sequences) is a space.
-func OneLine(s string) string {
-	spaced := strings.Map(func(r rune) rune {
+// Printable is s without what controls a terminal (line ends, escape
+// sequences): each such character is a space.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return strings.Join(strings.Fields(spaced), " ")
 }
+
+// OneLine is what is printable of s, with single spaces.
+func OneLine(s string) string { return strings.Join(strings.Fields(Printable(s)), " ") }
 
 // Shorten is s in at most width columns of a terminal, with a … where something
 // was left out.

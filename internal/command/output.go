@@ -60,13 +60,16 @@ type Table struct {
 // Row adds a row.
 func (t *Table) Row(cells ...string) {
 	for i, cell := range cells {
-		cells[i] = OneLine(cell)
+		cells[i] = OneLine(cell[:min(len(cell), maxCell)])
 	}
 	t.rows = append(t.rows, cells)
 }
 
 // Len is the number of rows.
 func (t *Table) Len() int { return len(t.rows) }
+
+// maxCell is how many bytes of a cell are looked at: more than any line shows.
+const maxCell = 4096
 
 // minColumn is how far a column is cut at most.
 const minColumn = 8

@@ -199,6 +199,7 @@ func TestGuardOutlivesWorker(t *testing.T) {
 	const command = "sleep 1000 & (sleep 1000; true) & { head -c 50000000 /dev/zero; echo up >&9; sleep 1000; } | tail"
 	for name, end := range map[string]func(v *victim) error{
 		"SIGKILL":          func(v *victim) error { return unix.Kill(v.Process.Pid, unix.SIGKILL) },
+		"SIGKILL to group": func(v *victim) error { return unix.Kill(-v.Process.Pid, unix.SIGKILL) },
 		"SIGTERM to group": func(v *victim) error { return unix.Kill(-v.Process.Pid, unix.SIGTERM) },
 		"SIGINT to group":  func(v *victim) error { return unix.Kill(-v.Process.Pid, unix.SIGINT) },
 		"SIGHUP to all": func(v *victim) error {
@@ -224,7 +225,7 @@ func TestGuardOutlivesWorker(t *testing.T) {
 // TestGuardKilledAtAnyTime kills workers that start and end commands all the
 // time, at moments of every kind.
 func TestGuardKilledAtAnyTime(t *testing.T) {
-	for range 40 {
+	for range 30 {
 		v := startVictim(t, "echo $$ >>log; echo up >&9; sleep 0.01 & exec sleep 0.005", "")
 		v.awaitUp(t, rand.IntN(20))
 		pause := time.NewTimer(rand.N(10 * time.Millisecond))
@@ -345,6 +346,45 @@ func TestExecDescriptors(t *testing.T) {
 	}
 	if got := strings.Join(has, ", "); got != "0 null, 2 null, 3 seats, 4 pipe" {
 		t.Errorf("the guard has %s", got)
+	}
+}
+
+// TestExecTellsGuard: a group is told before its command begins and forgotten
+// after its end, so that the guard kills nobody who has its number later.
+func TestExecTellsGuard(t *testing.T) {
+	told, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.Close()
+	g := NewGuard()
+	g.tell = tell
+	pgid, err := ExecOptions{Guard: g, Logger: zap.NewNop()}.run(context.Background(), "echo $$", nil, os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell.Close()
+	if lines, err := io.ReadAll(told); string(lines) != fmt.Sprintf("+%s\n-%[1]s\n", pgid) || err != nil {
+		t.Errorf("group %s: told %q, %v", pgid, lines, err)
+	}
+}
+
+// TestGuardForgets: what was removed is not killed.
+func TestGuardForgets(t *testing.T) {
+	g := startGuard(t)
+	stranger := exec.Command("sleep", "1000")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.add(stranger.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	g.remove(stranger.Process.Pid)
+	g.Stop()
+	_ = stranger.Process.Signal(unix.SIGUSR1)
+	if err := stranger.Wait(); err == nil || err.Error() != "signal: user defined signal 1" {
+		t.Errorf("the stranger ended by %v", err)
 	}
 }
 

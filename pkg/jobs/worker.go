@@ -42,6 +42,8 @@ type WorkerOptions struct {
 	Listen string
 	// Guard is handed to the store; see Info.
 	Guard func(lock *os.File) error
+	// Joined, where set, is called once the worker has its seat, before it claims.
+	Joined func()
 	// Logger gets what operators should know: nowhere.
 	Logger *zap.Logger
 }
@@ -112,6 +114,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		return fmt.Errorf("join: %w", err)
 	}
 	r := newRun(seat, opts, w.handlers)
+	if opts.Joined != nil {
+		opts.Joined()
+	}
 	r.log.Info("worker started", zap.Int("slots", slots), zap.Strings("types", w.Types()), zap.Strings("queues", queues))
 	err = r.run(ctx, pools)
 

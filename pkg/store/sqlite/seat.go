@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ type seat struct {
 	file    *seatFile // its lock is the seat
 	watcher *watcher
 	reaper  reaper
+	closing sync.Once
 }
 
 var _ jobs.Seat = (*seat)(nil)
@@ -63,6 +65,9 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 		}
 	}
 	s.watcher = watch(db)
+	db.seats.Lock()
+	defer db.seats.Unlock()
+	db.seats.all = append(db.seats.all, s)
 	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
@@ -82,15 +87,17 @@ func (s *seat) Leave(ctx context.Context) error {
 	return wrapError("leave", errors.Join(err, s.close()))
 }
 
-func (s *seat) close() error {
-	var errs []error
-	if s.watcher != nil {
-		s.watcher.close()
-	}
-	if s.file != nil {
-		errs = append(errs, s.file.Close())
-	}
-	return errors.Join(errs...)
+// close lets the seat fall free. It may be called more than once.
+func (s *seat) close() (err error) {
+	s.closing.Do(func() {
+		if s.watcher != nil {
+			s.watcher.close()
+		}
+		if s.file != nil {
+			err = s.file.Close()
+		}
+	})
+	return err
 }
 
 // seated says whether the worker's process, or one that guards its children,

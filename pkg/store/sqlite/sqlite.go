@@ -87,6 +87,11 @@ type DB struct {
 	shm     *os.File  // to ask who holds the write lock
 	probe   *seatFile // to ask who lives
 
+	seats struct { // taken here
+		sync.Mutex
+		all []*seat
+	}
+
 	failed context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
 	alive  context.Context
 }
@@ -184,14 +189,14 @@ func (db *DB) prepareFiles() error {
 const openPatience = 30 * time.Second
 
 // connect opens the connections and migrates.
-func (db *DB) connect(ctx context.Context) error {
+func (db *DB) connect(ctx context.Context) (err error) {
 	first, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(setWAL(ctx, first), migrate(first, db.path))
-	err = errors.Join(err, first.close())
-	if err != nil {
+	// It stays open until the others are: the last one to close removes -wal.
+	defer func() { err = errors.Join(err, first.close()) }()
+	if err := errors.Join(setWAL(ctx, first), migrate(first, db.path)); err != nil {
 		return fmt.Errorf("open %s: %w", db.path, err)
 	}
 	if db.writer, err = newWriter(db); err != nil {
@@ -246,6 +251,11 @@ func (db *DB) Close() error {
 	var errs []error
 	if db.writer != nil {
 		errs = append(errs, db.writer.close())
+	}
+	db.seats.Lock()
+	defer db.seats.Unlock()
+	for _, s := range db.seats.all {
+		errs = append(errs, s.close())
 	}
 	db.look.Lock()
 	defer db.look.Unlock()
