@@ -32,9 +32,14 @@ type RunFunc func(ctx context.Context, args []string, stdin io.Reader, stdout, s
 func Main(run RunFunc) {
 	err := run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), OneLine(err.Error()))
+		fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), errorLine(err))
 	}
 	os.Exit(exitCode(err))
+}
+
+// errorLine is an error, or several that were joined, on one line.
+func errorLine(err error) string {
+	return OneLine(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 }
 
 func exitCode(err error) int {
@@ -85,9 +90,10 @@ func quiet(commands []*cli.Command) {
 	}
 }
 
-// onUsageError is for values that a flag, or its environment variable, refused.
+// onUsageError is for values that a flag, or its environment variable, refused:
+// it writes flags as people do.
 func onUsageError(_ *cli.Context, err error, _ bool) error {
-	return Usage("%s", strings.Replace(err.Error(), " for flag -", " for --", 1))
+	return Usage("%s", strings.NewReplacer(" for flag -", " for --", " for flag ", " for --", " for -", " for --", ": parse error", "").Replace(err.Error()))
 }
 
 // version is the module's, as the build stamped it.

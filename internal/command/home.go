@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,8 +22,8 @@ const (
 // HomeFlags are --home and --db; see HomeOf.
 func HomeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "home", Value: defaultHome, EnvVars: []string{"SHOAL_HOME"}, Usage: "the node's `DIR`: shoal.db, blobs/, identity.pem"},
-		&cli.StringFlag{Name: "db", EnvVars: []string{"SHOAL_DB"}, Usage: "the queue's `FILE` (default: shoal.db in the home)"},
+		&cli.StringFlag{Name: "home", Value: defaultHome, EnvVars: []string{"SHOAL_HOME"}, Usage: "the node's `DIR`"},
+		&cli.StringFlag{Name: "db", EnvVars: []string{"SHOAL_DB"}, Usage: "the queue's `FILE`", DefaultText: "shoal.db in the home"},
 	}
 }
 
@@ -72,7 +71,7 @@ func OpenHome(ctx context.Context, o HomeOptions) (*Home, error) {
 			return nil, err
 		}
 	}
-	fresh := !strings.Contains(h.DB, ":") && missing(h.DB)
+	fresh := h.DB != ":memory:" && missing(h.DB)
 	o.Store.Existing = !o.Make
 	var err error
 	if h.Store, err = store.Open(ctx, h.DB, o.Store); err != nil {
@@ -92,13 +91,6 @@ func OpenHome(ctx context.Context, o HomeOptions) (*Home, error) {
 func (h *Home) EnsureDir() error {
 	_, err := HomeOptions{Dir: h.Dir, Make: true, Notes: h.options.Notes}.prepareDir()
 	return err
-}
-
-// PrepareDir is OpenHome without the queue: it sees that the folder is there.
-func PrepareDir(o HomeOptions) (dir string, err error) {
-	o.defaults()
-	_, err = o.prepareDir()
-	return o.Dir, err
 }
 
 func (o *HomeOptions) defaults() {

@@ -45,20 +45,22 @@ func Shorten(s string, width int) string {
 	return strings.TrimRight(short.String(), " ") + "…"
 }
 
-// Ago is t as seen from now: "12s ago", "in 5m", and the date of what is more
-// than a week away; "-" for no time.
+// Ago is t as seen from now: "12s ago", "in 5m", "now" within a second, and the
+// date of what is more than a week away; "-" for no time.
 func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	d := now.Sub(t)
-	switch {
+	switch d := now.Sub(t); {
 	case d > 7*day || d < -7*day:
 		return t.Local().Format("2006-01-02 15:04")
-	case d < 0 && Span(-d) != "0s":
+	case d <= -time.Second:
 		return "in " + Span(-d)
+	case d < time.Second:
+		return "now"
+	default:
+		return Span(d) + " ago"
 	}
-	return Span(max(0, d)) + " ago"
 }
 
 // When is t in full, and as seen from now.
@@ -73,7 +75,7 @@ func When(now, t time.Time) string {
 	return local + " (" + Ago(now, t) + ")"
 }
 
-// Span is a duration in its one or two largest units.
+// Span is about how long d is, in one unit.
 func Span(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -86,11 +88,11 @@ func Span(d time.Duration) string {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
+		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
 	case d < 2*day:
-		return fmt.Sprintf("%dh", int(d.Hours()))
+		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
 	}
-	return fmt.Sprintf("%dd", int(d/day))
+	return fmt.Sprintf("%dd", d.Round(day)/day)
 }
 
 // Count is n with its thousands apart: 4,102.

@@ -37,8 +37,13 @@ type Guard struct {
 // of the worker's, so that a "killall" of workers leaves the guard to its duty.
 const guardName = "shoal-guard"
 
-// guardPatience bounds each wait for the guard's process.
-const guardPatience = 5 * time.Second
+const (
+	// guardPatience is how long the guard's process may take to begin, and to
+	// make room in its pipe.
+	guardPatience = 5 * time.Second
+	// stopPatience is how long Stop waits: the guard needs nobody to end.
+	stopPatience = 500 * time.Millisecond
+)
 
 var errGuardGone = errors.New("the guard process has ended")
 
@@ -102,9 +107,8 @@ func (g *Guard) Start(lock *os.File) error {
 // the worker must stop too: nothing would end its commands after it.
 func (g *Guard) Done() <-chan struct{} { return g.done }
 
-// Stop ends the guard's process, and with it all commands that still run. It
-// waits for that, but not for one that the kernel can't end for 5 s: the guard
-// stays with it.
+// Stop ends the guard's process, and with it all commands that still run. Where
+// the kernel can't end one within 500 ms, it leaves the guard behind with it.
 func (g *Guard) Stop() {
 	g.mu.Lock()
 	tell := g.tell
@@ -116,7 +120,7 @@ func (g *Guard) Stop() {
 	tell.Close()
 	select {
 	case <-g.done:
-	case <-time.After(guardPatience):
+	case <-time.After(stopPatience):
 	}
 }
 

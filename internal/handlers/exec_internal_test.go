@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if dir := os.Getenv("EXEC_TEST_WORKER"); dir != "" {
-		fmt.Println(work(dir, os.Getenv("EXEC_TEST_COMMAND"), os.Getenv("EXEC_TEST_MODE")))
+		fmt.Println(workAsVictim(dir, os.Getenv("EXEC_TEST_COMMAND"), os.Getenv("EXEC_TEST_MODE")))
 		return
 	}
 	// A process with the race detector stays for a second after its end.
@@ -38,15 +38,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// work locks a seat and runs the command in eight slots, again and again; as
+// workAsVictim locks a seat and runs the command in eight slots, again and again; as
 // "held", only to the point at which a shell waits for its go-ahead. It prints
 // the guard's pid when it begins, and returns when the guard has ended.
-func work(dir, command, mode string) error {
+func workAsVictim(dir, command, mode string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, "seats"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, seat(unix.F_WRLCK)); err != nil {
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, seatLock(unix.F_WRLCK)); err != nil {
 		return err
 	}
 	g := NewGuard()
@@ -77,7 +77,7 @@ func work(dir, command, mode string) error {
 	return errors.New("guard gone")
 }
 
-func seat(lock int16) *unix.Flock_t { return &unix.Flock_t{Type: lock, Start: 7, Len: 1} }
+func seatLock(lock int16) *unix.Flock_t { return &unix.Flock_t{Type: lock, Start: 7, Len: 1} }
 
 // victim is a worker in a process of its own, leading its own group.
 type victim struct {
@@ -164,23 +164,33 @@ func (v *victim) checkEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer seats.Close()
-	for {
-		// Waits for the lock.
-		if err = unix.FcntlFlock(seats.Fd(), unix.F_OFD_SETLKW, seat(unix.F_WRLCK)); err != unix.EINTR {
-			break
+	free := make(chan error, 1)
+	go func() {
+		for {
+			err := unix.FcntlFlock(seats.Fd(), unix.F_OFD_SETLKW, seatLock(unix.F_WRLCK))
+			if err != unix.EINTR {
+				free <- err
+				return
+			}
 		}
+	}()
+	select {
+	case err = <-free:
+	case <-time.After(20 * time.Second):
+		err = errors.New("it is still taken")
 	}
-	begun := v.log()
-	b := make([]byte, 4096)
-	n := 1
-	for n > 0 {
+	if err != nil {
+		t.Fatalf("seat: %v", err)
+	}
+	for b, n := make([]byte, 4096), 1; n > 0; {
 		n, err = unix.Read(v.commands, b)
 	}
 	if err != nil {
 		t.Errorf("the seat is free, and a command still runs: %v", err)
 	}
+	begun := v.log()
 	if rest, err := io.ReadAll(v.any); len(rest) > 0 || err != nil {
-		t.Errorf("lifeline: %q, %v", rest, err)
+		t.Errorf("the pipe of all: %q, %v", rest, err)
 	}
 	if now := v.log(); now != begun {
 		t.Errorf("a command began after the seat was free: %q, then %q", begun, now)
@@ -296,7 +306,7 @@ func TestGuardKilled(t *testing.T) {
 func TestGuardStop(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "seats")
 	lock, other := openFile(t, name), openFile(t, name)
-	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, seat(unix.F_WRLCK)); err != nil {
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, seatLock(unix.F_WRLCK)); err != nil {
 		t.Fatal(err)
 	}
 	g := NewGuard()
@@ -307,7 +317,7 @@ func TestGuardStop(t *testing.T) {
 		t.Error("started twice")
 	}
 	lock.Close()
-	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_SETLK, seat(unix.F_WRLCK)); err == nil {
+	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_SETLK, seatLock(unix.F_WRLCK)); err == nil {
 		t.Error("the guard has no share of the lock")
 	}
 	select {
@@ -317,7 +327,7 @@ func TestGuardStop(t *testing.T) {
 	}
 	g.Stop()
 	<-g.Done()
-	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_SETLK, seat(unix.F_WRLCK)); err != nil {
+	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_SETLK, seatLock(unix.F_WRLCK)); err != nil {
 		t.Errorf("after Stop: %v", err)
 	}
 	g.Stop()

@@ -1,3 +1,5 @@
+//go:build linux
+
 package handlers_test
 
 import (
@@ -127,6 +129,9 @@ func TestExecKillsGroup(t *testing.T) {
 			want: jobs.Outcome{Status: jobs.Pending, Error: "timed out after 100ms: command was killed: timed out"}},
 		"lease lost": {command: lasting + "echo progress >&2; echo up >&9; wait", lose: true,
 			want: jobs.Outcome{Status: jobs.Pending, Error: "command was killed: lease lost: progress"}},
+		// It has much memory to give back before it is gone.
+		"slow to end": {command: "{ head -c 200000000 /dev/zero; echo up >&9; sleep 1000; } | tail >&- 2>&- & wait", lose: true,
+			want: jobs.Outcome{Status: jobs.Pending, Error: "command was killed: lease lost"}},
 		"end of the drain": {command: lasting + "wait", stop: true, want: jobs.Outcome{Status: jobs.Pending}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +146,7 @@ func TestExecKillsGroup(t *testing.T) {
 			}
 			defer unix.Close(held)
 
-			s := newStore("exec 9>"+fifo+"; "+tt.command, jobs.Claimed{Timeout: tt.timeout})
+			s := newOneJob("exec 9>"+fifo+"; "+tt.command, jobs.Claimed{Timeout: tt.timeout})
 			outcome := s.start(t)
 			up := 1 + strings.Count(tt.command, "progress")
 			for b := make([]byte, 64); up > 0; {
@@ -205,7 +210,7 @@ func TestRegisterExecNonsense(t *testing.T) {
 		}
 	}
 	// A command does not run before its guard.
-	s := newStore("true", jobs.Claimed{})
+	s := newOneJob("true", jobs.Claimed{})
 	s.unguarded = true
 	if o := <-s.start(t); o.Status != jobs.Pending || !strings.Contains(o.Error, "guard process is not running") {
 		t.Errorf("without a guard's process: %s %q", o.Status, o.Error)
@@ -215,12 +220,12 @@ func TestRegisterExecNonsense(t *testing.T) {
 // runJob has a worker run one job by the command and returns its outcome.
 func runJob(t *testing.T, command string, c jobs.Claimed) jobs.Outcome {
 	t.Helper()
-	return <-newStore(command, c).start(t)
+	return <-newOneJob(command, c).start(t)
 }
 
-// store is a queue of one job, with no memory: what the engine does is not the
+// oneJob is a store of one job, with no memory: what the engine does is not the
 // matter here.
-type store struct {
+type oneJob struct {
 	jobs.Store
 	jobs.Seat
 	command   string
@@ -232,13 +237,13 @@ type store struct {
 	stop      context.CancelFunc
 }
 
-func newStore(command string, c jobs.Claimed) *store {
+func newOneJob(command string, c jobs.Claimed) *oneJob {
 	c.Type, c.Queue, c.MaxAttempts = "Command", jobs.DefaultQueue, 3
 	c.ID, c.Token, c.Attempt = max(c.ID, 1), max(c.Token, 1), max(c.Attempt, 1)
 	if c.Payload == nil {
 		c.Payload = []byte("{}")
 	}
-	s := &store{
+	s := &oneJob{
 		command: command, job: make(chan jobs.Claimed, 1), lost: make(chan jobs.Ref, 1),
 		changes: make(chan struct{}, 1), outcome: make(chan jobs.Outcome, 1),
 	}
@@ -247,7 +252,7 @@ func newStore(command string, c jobs.Claimed) *store {
 }
 
 // start runs a worker until the job has its outcome or stop is called.
-func (s *store) start(t *testing.T) <-chan jobs.Outcome {
+func (s *oneJob) start(t *testing.T) <-chan jobs.Outcome {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	s.stop = cancel
@@ -276,12 +281,12 @@ func (s *store) start(t *testing.T) <-chan jobs.Outcome {
 }
 
 // lose has the worker find the job lost.
-func (s *store) lose() {
+func (s *oneJob) lose() {
 	s.lost <- jobs.Ref{ID: 1, Token: 1}
 	s.changes <- struct{}{}
 }
 
-func (s *store) Join(_ context.Context, who jobs.Info) (jobs.Seat, error) {
+func (s *oneJob) Join(_ context.Context, who jobs.Info) (jobs.Seat, error) {
 	if who.Guard == nil {
 		return s, nil
 	}
@@ -294,12 +299,12 @@ func (s *store) Join(_ context.Context, who jobs.Info) (jobs.Seat, error) {
 	return s, who.Guard(lock)
 }
 
-func (s *store) Close() error                { return nil }
-func (s *store) ID() int64                   { return 1 }
-func (s *store) Changes() <-chan struct{}    { return s.changes }
-func (s *store) Leave(context.Context) error { return nil }
+func (s *oneJob) Close() error                { return nil }
+func (s *oneJob) ID() int64                   { return 1 }
+func (s *oneJob) Changes() <-chan struct{}    { return s.changes }
+func (s *oneJob) Leave(context.Context) error { return nil }
 
-func (s *store) Turn(_ context.Context, outcomes []jobs.Outcome, _ jobs.Want) (turn jobs.Turn, err error) {
+func (s *oneJob) Turn(_ context.Context, outcomes []jobs.Outcome, _ jobs.Want) (turn jobs.Turn, err error) {
 	for _, o := range outcomes {
 		s.outcome <- o
 	}
@@ -311,7 +316,7 @@ func (s *store) Turn(_ context.Context, outcomes []jobs.Outcome, _ jobs.Want) (t
 	return turn, nil
 }
 
-func (s *store) Lost(context.Context, []jobs.Holding) (lost []jobs.Ref, err error) {
+func (s *oneJob) Lost(context.Context, []jobs.Holding) (lost []jobs.Ref, err error) {
 	select {
 	case ref := <-s.lost:
 		lost = append(lost, ref)
@@ -320,7 +325,7 @@ func (s *store) Lost(context.Context, []jobs.Holding) (lost []jobs.Ref, err erro
 	return lost, nil
 }
 
-func (s *store) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.Ref, error) {
+func (s *oneJob) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.Ref, error) {
 	return nil, nil
 }
-func (s *store) Reap(context.Context) ([]jobs.Reaped, error) { return nil, nil }
+func (s *oneJob) Reap(context.Context) ([]jobs.Reaped, error) { return nil, nil }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// logRow is a version in the log as --json prints it.
+type logRow struct {
+	BucketID       bucket.ID     `json:"bucket_id"`
+	Name           string        `json:"name"`
+	Height         int64         `json:"height"`
+	Link           string        `json:"link"`
+	Previous       string        `json:"previous,omitempty"`
+	Author         bucket.PeerID `json:"author"`
+	AppliedAt      jobs.Seconds  `json:"applied_at"`
+	PinsCompleteAt jobs.Seconds  `json:"pins_complete_at,omitempty"`
+}
+
+func rowOfEntry(e bucket.Entry) logRow {
+	r := logRow{e.Bucket, e.Name, e.Height, e.Link.String(), "", e.Author, jobs.SecondsOf(e.AppliedAt), jobs.SecondsOf(e.PinsCompleteAt)}
+	if e.Previous.Defined() {
+		r.Previous = e.Previous.String()
+	}
+	return r
+}
+
+// blobs says whether a version can be read here.
+func blobs(e bucket.Entry) string {
+	if e.PinsCompleteAt.IsZero() {
+		return "missing"
+	}
+	return "complete"
+}
+
+func (c *call) bucketList() error {
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	heads, err := bucket.NewLog(c.home.Store, c.now).Heads(c.ctx)
+	if err != nil {
+		return err
+	}
+	t := &command.Table{Columns: []string{"NAME", "ID", "VERSION", "CHANGED", "BLOBS"}}
+	for _, e := range heads {
+		if c.out.JSON {
+			if err := c.out.Object(rowOfEntry(e)); err != nil {
+				return err
+			}
+			continue
+		}
+		t.Row(e.Name, e.Bucket.String(), strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), blobs(e))
+	}
+	switch {
+	case c.out.JSON:
+	case t.Len() == 0:
+		fmt.Fprintln(c.App.ErrWriter, "no buckets")
+	default:
+		c.out.Print(t)
+	}
+	return nil
+}
+
+func (c *call) bucketLog() error {
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	log := bucket.NewLog(c.home.Store, c.now)
+	head, err := c.find(log, c.Args().First())
+	if err != nil {
+		return err
+	}
+	entries, err := log.Entries(c.ctx, head.Bucket)
+	if err != nil {
+		return err
+	}
+	t := &command.Table{Columns: []string{"VERSION", "CHANGED", "AUTHOR", "BLOBS", "LINK"}}
+	for _, e := range slices.Backward(entries) {
+		if c.out.JSON {
+			if err := c.out.Object(rowOfEntry(e)); err != nil {
+				return err
+			}
+			continue
+		}
+		t.Row(strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), short(e.Author), blobs(e), e.Link.String())
+	}
+	if !c.out.JSON {
+		c.out.Print(t)
+	}
+	return nil
+}
+
+// head opens the home and the newest version of the bucket that is named first.
+func (c *call) head() (*author, *bucket.Manifest, error) {
+	a, err := c.author(existingFiles)
+	if err != nil {
+		return nil, nil, err
+	}
+	entry, err := c.find(a.Log, c.Args().First())
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := bucket.LoadManifest(a.Blobs, entry.Link)
+	return a, m, err
+}
+
+func (c *call) bucketExport() error {
+	a, m, err := c.head()
+	if err != nil {
+		return err
+	}
+	dir := c.Args().Get(1)
+	stats, err := bucket.Export(c.ctx, a.Blobs, a.Identity, m, dir)
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(struct {
+			BucketID bucket.ID `json:"bucket_id"`
+			Height   int64     `json:"height"`
+			Link     string    `json:"link"`
+			statsRow
+		}{m.Bucket, m.Height, m.Link().String(), rowOfStats(stats)})
+	}
+	c.out.Printf("version %d: %s, %s in %s\n", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
+	return nil
+}
+
+func (c *call) bucketVerify() error {
+	a, m, err := c.head()
+	if err != nil {
+		return err
+	}
+	report, err := bucket.Verify(c.ctx, a.Blobs, a.Identity, m)
+	if err != nil {
+		return fmt.Errorf("version %d of %s: %w", m.Height, m.Name, err)
+	}
+	if c.out.JSON {
+		return c.out.Object(struct {
+			BucketID bucket.ID `json:"bucket_id"`
+			Height   int64     `json:"height"`
+			Link     string    `json:"link"`
+			Blobs    int       `json:"blobs"`
+			Stored   int64     `json:"blob_bytes"`
+			Opened   bool      `json:"opened"`
+			statsRow
+		}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, rowOfStats(report.Stats)})
+	}
+	opened := "whole, and sealed: there is no key for them here"
+	if report.Opened {
+		opened = fmt.Sprintf("whole; %s decrypted and compared", command.Plural(report.Stats.Files, "file"))
+	}
+	c.out.Printf("version %d: %s, %s, %s\n", m.Height, command.Plural(report.Blobs, "blob"), command.Bytes(report.Bytes), opened)
+	return nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/internal/peer"
+)
+
+func (c *call) bucketCreate() error {
+	name := c.Args().First()
+	if err := bucket.CheckName(name); err != nil {
+		return err
+	}
+	a, err := c.author(makeFiles)
+	if err != nil {
+		return err
+	}
+	if _, err := a.Log.Find(c.ctx, name); !errors.Is(err, bucket.ErrUnknownBucket) {
+		fmt.Fprintf(c.App.ErrWriter, "another bucket is called %s, too: name each by its id from now on\n", name)
+	}
+	v, err := c.append(a, func() (*bucket.Version, error) { return a.Create(c.ctx, name) })
+	if err != nil {
+		return err
+	}
+	return c.printID("bucket_id", v.Manifest.Bucket.String())
+}
+
+// versionRow is what --json prints of a version that was made.
+type versionRow struct {
+	BucketID  bucket.ID `json:"bucket_id"`
+	Name      string    `json:"name"`
+	Height    int64     `json:"height"`
+	Link      string    `json:"link"`
+	Unchanged bool      `json:"unchanged"`
+}
+
+func rowOfVersion(v *bucket.Version) versionRow {
+	m := v.Manifest
+	return versionRow{m.Bucket, m.Name, m.Height, m.Link().String(), v.Unchanged}
+}
+
+func (c *call) bucketShare() error {
+	role, err := bucket.ParseRole(c.String("role"))
+	if err != nil {
+		return command.Usage("--role is %q: want owner or mirror", c.String("role"))
+	}
+	a, err := c.author(existingFiles)
+	if err != nil {
+		return err
+	}
+	head, err := c.find(a.Log, c.Args().Get(0))
+	if err != nil {
+		return err
+	}
+	book, err := peer.NewBook(peer.BookOptions{Tables: c.home.Store, Self: a.self})
+	if err != nil {
+		return err
+	}
+	with, err := c.findPeer(book, c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	v, err := c.append(a, func() (*bucket.Version, error) { return a.Share(c.ctx, head.Bucket, with.ID, role) })
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(struct {
+			versionRow
+			PeerID bucket.PeerID `json:"peer_id"`
+			Role   bucket.Role   `json:"role"`
+		}{rowOfVersion(v), with.ID, role})
+	}
+	if v.Unchanged {
+		c.out.Printf("unchanged: peer %s is %s already\n", short(with.ID), as(role))
+	} else {
+		c.out.Printf("version %d: peer %s is %s\n", v.Manifest.Height, short(with.ID), as(role))
+	}
+	return nil
+}
+
+func as(role bucket.Role) string {
+	if role == bucket.Owner {
+		return "an owner"
+	}
+	return "a mirror"
+}
+
+func (c *call) bucketCommit() error {
+	a, err := c.author(existingFiles)
+	if err != nil {
+		return err
+	}
+	head, err := c.find(a.Log, c.Args().Get(0))
+	if err != nil {
+		return err
+	}
+	v, err := c.append(a, func() (*bucket.Version, error) { return a.Commit(c.ctx, head.Bucket, c.Args().Get(1)) })
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(struct {
+			versionRow
+			statsRow
+			NewBlobs int   `json:"new_blobs"`
+			NewBytes int64 `json:"new_bytes"`
+		}{rowOfVersion(v), rowOfStats(v.Stats), v.Added.Blobs, v.Added.Bytes})
+	}
+	fresh := ""
+	if v.Added.Blobs > 0 {
+		fresh = fmt.Sprintf(", %s, %s new", command.Plural(v.Added.Blobs, "new blob"), command.Bytes(v.Added.Bytes))
+	}
+	switch {
+	case v.Unchanged && fresh == "":
+		c.out.Printf("unchanged: version %d holds the folder as it is\n", v.Manifest.Height)
+	case v.Unchanged:
+		c.out.Printf("unchanged: version %d, made whole again%s\n", v.Manifest.Height, fresh)
+	default:
+		c.out.Printf("version %d: %s%s\n", v.Manifest.Height, command.Plural(v.Stats.Files, "file"), fresh)
+	}
+	return nil
+}
+
+// statsRow is what --json prints of a version's content.
+type statsRow struct {
+	Files    int   `json:"files"`
+	Folders  int   `json:"folders"`
+	Symlinks int   `json:"symlinks"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func rowOfStats(s bucket.Stats) statsRow { return statsRow(s) }

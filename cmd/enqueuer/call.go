@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+
+	"github.com/shoal-project/shoal/internal/command"
+)
+
+// shell is what all commands share.
+type shell struct {
+	log *zap.Logger
+	now func() time.Time
+}
+
+// call is one run of a command. Its Context is the library's, for flags and
+// arguments; ctx is what ends the work.
+type call struct {
+	*cli.Context
+	*shell
+	ctx  context.Context
+	out  *command.Output
+	home *command.Home // after open
+}
+
+// action makes a command's function of one that works on a call, and closes
+// the home that it opened.
+func (s *shell) action(do func(*call) error) cli.ActionFunc {
+	return func(c *cli.Context) (err error) {
+		x := &call{Context: c, shell: s, ctx: c.Context, out: command.OutputOf(c)}
+		defer func() {
+			if x.home != nil {
+				err = errors.Join(err, x.home.Store.Close())
+			}
+			// Whatever failed then failed because we were told to stop.
+			if err != nil && errors.Is(err, context.Canceled) && x.ctx.Err() != nil {
+				err = context.Cause(x.ctx)
+			}
+		}()
+		return do(x)
+	}
+}
+
+// Who may make a home, and who needs its folder.
+var (
+	existing      = command.HomeOptions{}
+	existingFiles = command.HomeOptions{Files: true}
+	makeHome      = command.HomeOptions{Make: true}
+	makeFiles     = command.HomeOptions{Make: true, Files: true}
+)
+
+// open opens the home that the flags name.
+func (c *call) open(need command.HomeOptions) (err error) {
+	o := command.HomeOf(c.Context)
+	o.Make, o.Files = need.Make, need.Files
+	o.Store.Logger = c.log
+	c.home, err = command.OpenHome(c.ctx, o)
+	return err
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+func (s *shell) jobCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "job",
+		Usage: "list jobs, or show one",
+		Subcommands: []*cli.Command{{
+			Name:  "list",
+			Usage: "list jobs, newest first",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "type", Usage: "only those of `TYPE`"},
+				&cli.StringFlag{Name: "queue", Usage: "only those of `QUEUE`"},
+				&cli.StringFlag{Name: "status", Usage: "only those that are `S`: pending, running, …"},
+				&cli.IntFlag{Name: "limit", Usage: "at most `N`", Value: 100},
+			},
+			Action: s.action((*call).jobList),
+		}, {
+			Name:      "show",
+			Usage:     "show a job and the story of its attempts",
+			ArgsUsage: "ID",
+			Action:    s.action((*call).jobShow),
+		}},
+	}
+}
+
+func (c *call) jobList() error {
+	filter := jobs.Filter{Type: c.String("type"), Queue: c.String("queue"), Status: jobs.Status(c.String("status")), Limit: c.Int("limit")}
+	if filter.Limit < 1 {
+		return command.Usage("--limit is %d: want at least 1", filter.Limit)
+	}
+	if filter.Status != "" && !slices.Contains(jobs.Statuses, filter.Status) {
+		return command.Usage("--status is %q: want pending, running, completed, failed or cancelled", filter.Status)
+	}
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	filter.Limit++ // to see whether there are more
+	rows, err := c.home.Store.Jobs(c.ctx, filter)
+	if err != nil {
+		return err
+	}
+	more := len(rows) == filter.Limit
+	if more {
+		rows = rows[:len(rows)-1]
+	}
+	if c.out.JSON {
+		for _, row := range rows {
+			if err := c.out.Object(row); err != nil {
+				return err
+			}
+		}
+		if more {
+			fmt.Fprintln(c.App.ErrWriter, "… more (--limit)")
+		}
+		return nil
+	}
+	if len(rows) == 0 {
+		fmt.Fprintln(c.App.ErrWriter, "no jobs")
+		return nil
+	}
+	c.out.Print(c.jobTable(rows))
+	if more {
+		c.out.Printf("… more (--limit)\n")
+	}
+	return nil
+}
+
+// jobTable leaves out what is the same for all jobs that need nothing special.
+func (c *call) jobTable(rows []jobs.Row) *command.Table {
+	queues := slices.ContainsFunc(rows, func(r jobs.Row) bool { return r.Queue != jobs.DefaultQueue })
+	priorities := slices.ContainsFunc(rows, func(r jobs.Row) bool { return r.Priority != 0 })
+	t := &command.Table{Columns: []string{"ID", "TYPE"}}
+	if queues {
+		t.Columns = append(t.Columns, "QUEUE")
+	}
+	if priorities {
+		t.Columns = append(t.Columns, "PRIO")
+	}
+	t.Columns = append(t.Columns, "STATUS", "TRIES", "WHEN", "ERROR OR PAYLOAD")
+	for _, r := range rows {
+		cells := []string{strconv.FormatInt(r.ID, 10), r.Type}
+		if queues {
+			cells = append(cells, r.Queue)
+		}
+		if priorities {
+			cells = append(cells, strconv.Itoa(r.Priority))
+		}
+		what := r.Payload
+		if r.Error != "" {
+			what = r.Error
+		}
+		t.Row(append(cells, string(r.Status), tries(r), c.when(r), what)...)
+	}
+	return t
+}
+
+// tries is how many attempts were made, of how many.
+func tries(r jobs.Row) string {
+	if r.MaxAttempts == 0 {
+		return strconv.Itoa(r.Attempts)
+	}
+	return fmt.Sprintf("%d/%d", r.Attempts, r.MaxAttempts)
+}
+
+// when is the time that matters most in a job's state.
+func (c *call) when(r jobs.Row) string {
+	now := c.now()
+	switch due := r.RunAt.Time(); {
+	case r.Status == jobs.Running:
+		return "for " + command.Span(now.Sub(r.StartedAt.Time()))
+	case r.Status != jobs.Pending:
+		return command.Ago(now, r.CompletedAt.Time())
+	case due.After(now):
+		return command.Ago(now, due)
+	default:
+		return "waits " + command.Span(now.Sub(due))
+	}
+}

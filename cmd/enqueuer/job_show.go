@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// shown is what --json prints of a job.
+type shown struct {
+	jobs.Row
+	Handled *bool          `json:"handled,omitempty"` // of a pending job: some running worker takes it
+	History []jobs.Attempt `json:"history"`
+}
+
+func (c *call) jobShow() error {
+	id, err := strconv.ParseInt(c.Args().First(), 10, 64)
+	if err != nil || id < 1 {
+		return command.Usage("%q is no job id: want a number; job list shows them", c.Args().First())
+	}
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	row, history, err := c.home.Store.Job(c.ctx, id)
+	if errors.Is(err, jobs.ErrNotFound) {
+		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
+	}
+	if err != nil {
+		return err
+	}
+	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
+	if row.Status == jobs.Pending {
+		workers, err := c.home.Store.Workers(c.ctx)
+		if err != nil {
+			return err
+		}
+		handled := slices.ContainsFunc(workers, func(w jobs.WorkerRow) bool { return w.Handles(row.Type, row.Queue) })
+		job.Handled = &handled
+	}
+	if c.out.JSON {
+		return c.out.Object(job)
+	}
+	c.printJob(job)
+	return nil
+}
+
+func (c *call) printJob(job shown) {
+	now := c.now()
+	c.out.Printf("job %d  %s  %s\n", job.ID, command.OneLine(job.Type), job.Status)
+	field := func(name, value string) {
+		if value != "" {
+			c.out.Printf("  %-10s  %s\n", name, value)
+		}
+	}
+	if job.Handled != nil && !*job.Handled {
+		c.out.Printf("  no running worker handles this type in this queue: it waits for one\n")
+	}
+	field("queue", command.OneLine(job.Queue))
+	field("priority", strconv.Itoa(job.Priority))
+	attempts := strconv.Itoa(job.Attempts)
+	if job.MaxAttempts > 0 {
+		attempts += fmt.Sprintf(" of %d", job.MaxAttempts)
+	}
+	field("attempts", attempts)
+	if job.Timeout > 0 {
+		field("timeout", strconv.FormatFloat(job.Timeout, 'f', -1, 64)+"s")
+	}
+	field("unique key", command.OneLine(job.UniqueKey))
+	field("created", command.When(now, job.CreatedAt.Time()))
+	if job.Status == jobs.Pending {
+		field("due", command.When(now, job.RunAt.Time()))
+	}
+	if job.StartedAt != 0 {
+		field("started", command.When(now, job.StartedAt.Time()))
+	}
+	if job.CompletedAt != 0 {
+		field("ended", command.When(now, job.CompletedAt.Time()))
+	}
+	if p := job.Progress; p != nil {
+		progress := command.Count(p.Done)
+		if p.Total > 0 {
+			progress += " of " + command.Count(p.Total)
+		}
+		field("progress", strings.TrimSpace(progress+" "+command.OneLine(p.Note)))
+	}
+	field("payload", document([]byte(job.Payload)))
+	field("result", document(job.Result))
+	// The last attempt's error is in its history, too, where it has one.
+	if job.Error != "" && len(job.History) == 0 {
+		field("error", indented(job.Error, margin))
+	}
+	c.printStory(job)
+}
+
+// printStory tells of each attempt that left a trace, and of the last one.
+func (c *call) printStory(job shown) {
+	for _, a := range job.History {
+		start, end := a.StartedAt.Time(), a.EndedAt.Time()
+		c.out.Printf("\nattempt %d %s after %s\n", a.Attempt, ending(a), command.Span(end.Sub(start)))
+		c.out.Printf("  on worker %d%s, from %s\n", a.Worker, place(a), command.When(c.now(), start))
+		c.out.Printf("  %s\n", indented(a.Error, 2))
+		if a.Rejected != "" {
+			c.out.Printf("  its worker said %q later: too late, refused\n", a.Rejected)
+		}
+	}
+	switch job.Status {
+	case jobs.Running:
+		c.out.Printf("\nattempt %d running for %s\n  on worker %d\n", job.Attempts,
+			command.Span(c.now().Sub(job.StartedAt.Time())), job.LeaseOwner)
+	case jobs.Completed:
+		c.out.Printf("\nattempt %d completed after %s\n  on worker %d\n", job.Attempts,
+			command.Span(job.CompletedAt.Time().Sub(job.StartedAt.Time())), job.LeaseOwner)
+	}
+}
+
+func place(a jobs.Attempt) string {
+	if a.Host == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s, pid %d)", command.OneLine(a.Host), a.PID)
+}
+
+// ending tells a handler's failure from what the reaper wrote about the worker,
+// which begins with the worker that the row names.
+func ending(a jobs.Attempt) string {
+	rest, taken := strings.CutPrefix(a.Error, fmt.Sprintf("worker %d", a.Worker)+place(a))
+	switch {
+	case taken && strings.HasPrefix(rest, " died "):
+		return "died with its worker"
+	case taken && strings.HasPrefix(rest, " "):
+		return "was taken from its worker"
+	}
+	return "failed"
+}
+
+// margin is where the values of printJob's fields begin.
+const margin = 14
+
+// document is JSON for people: on one line if that is short, else indented.
+func document(text []byte) string {
+	var b bytes.Buffer
+	if len(text) <= 60 || len(text) > 4096 || json.Indent(&b, text, "", "  ") != nil {
+		return command.Shorten(command.OneLine(string(text)), 4096)
+	}
+	return indented(b.String(), margin)
+}
+
+// indented is text of several lines, a stack for one, fit for a terminal: all
+// lines but the first begin at the column.
+func indented(text string, column int) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, command.Printable(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", "    ")))
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", column))
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/internal/peer"
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+func (s *shell) peerCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "peer",
+		Usage: "keep the address book: who may talk to this home, and where they are",
+		Subcommands: []*cli.Command{{
+			Name:   "id",
+			Usage:  "print this home's peer ID, and make its identity if it has none",
+			Action: s.action((*call).peerID),
+		}, {
+			Name:      "add",
+			Usage:     "add a peer, or change its address",
+			ArgsUsage: "PEER URL",
+			Flags:     []cli.Flag{&cli.BoolFlag{Name: "offers", Usage: "let it bring buckets that are new here", DisableDefaultText: true}},
+			Action:    s.action((*call).peerAdd),
+		}, {
+			Name:   "list",
+			Usage:  "list the peers",
+			Action: s.action((*call).peerList),
+		}, {
+			Name:      "remove",
+			Usage:     "remove a peer: it is a stranger from then on",
+			ArgsUsage: "PEER",
+			Action:    s.action((*call).peerRemove),
+		}},
+	}
+}
+
+// peerRow is a peer as --json prints it.
+type peerRow struct {
+	PeerID    bucket.PeerID `json:"peer_id"`
+	URL       string        `json:"url,omitempty"`
+	Offers    bool          `json:"offers"`
+	AddedAt   jobs.Seconds  `json:"added_at"`
+	LastSeen  jobs.Seconds  `json:"last_seen,omitempty"`
+	LastError string        `json:"last_error,omitempty"`
+}
+
+func rowOfPeer(e peer.Entry) peerRow {
+	return peerRow{e.ID, e.URL, e.Offers, jobs.SecondsOf(e.AddedAt), jobs.SecondsOf(e.LastSeen), e.LastError}
+}
+
+func (c *call) peerID() error {
+	if err := c.open(makeFiles); err != nil {
+		return err
+	}
+	self, err := c.identity(c.home.Dir)
+	if err != nil {
+		return err
+	}
+	return c.printID("peer_id", string(self.ID()))
+}
+
+// identity is the home's; it is made, and that is said, if there is none.
+func (c *call) identity(dir string) (peer.Identity, error) {
+	self, created, err := peer.EnsureIdentity(dir)
+	if created {
+		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", dir)
+	}
+	return self, err
+}
+
+// printID prints a bare id, for scripts, or an object with it.
+func (c *call) printID(key, id string) error {
+	if c.out.JSON {
+		return c.out.Object(map[string]string{key: id})
+	}
+	_, err := fmt.Fprintln(c.out, id)
+	return err
+}
+
+func (c *call) peerAdd() error {
+	id, err := bucket.ParsePeerID(c.Args().Get(0))
+	if err != nil {
+		return fmt.Errorf("%w; the peer's own is what \"peer id\" prints there", err)
+	}
+	if err := c.open(makeFiles); err != nil {
+		return err
+	}
+	self, err := c.identity(c.home.Dir)
+	if err != nil {
+		return err
+	}
+	book, err := peer.NewBook(peer.BookOptions{Tables: c.home.Store, Self: self.ID()})
+	if err != nil {
+		return err
+	}
+	if err := book.Add(c.ctx, id, c.Args().Get(1), c.Bool("offers")); err != nil {
+		return err
+	}
+	entry, err := book.Get(c.ctx, id)
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(rowOfPeer(entry))
+	}
+	may := ""
+	if entry.Offers {
+		may = ", who may bring new buckets"
+	}
+	c.out.Printf("added peer %s at %s%s\n", short(id), entry.URL, may)
+	return nil
+}
+
+func (c *call) peerList() error {
+	book, err := c.book()
+	if err != nil {
+		return err
+	}
+	entries, err := book.List(c.ctx)
+	if err != nil {
+		return err
+	}
+	t := &command.Table{Columns: []string{"PEER", "URL", "OFFERS", "SEEN", "LAST ERROR"}}
+	for _, e := range entries {
+		if c.out.JSON {
+			if err := c.out.Object(rowOfPeer(e)); err != nil {
+				return err
+			}
+			continue
+		}
+		offers, seen := "", "never"
+		if e.Offers {
+			offers = "yes"
+		}
+		if !e.LastSeen.IsZero() {
+			seen = command.Ago(c.now(), e.LastSeen)
+		}
+		t.Row(short(e.ID), e.URL, offers, seen, e.LastError)
+	}
+	switch {
+	case c.out.JSON:
+	case t.Len() == 0:
+		fmt.Fprintln(c.App.ErrWriter, "no peers")
+	default:
+		c.out.Print(t)
+	}
+	return nil
+}
+
+func (c *call) peerRemove() error {
+	book, err := c.book()
+	if err != nil {
+		return err
+	}
+	entry, err := c.findPeer(book, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if err := book.Remove(c.ctx, entry.ID); err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(rowOfPeer(entry))
+	}
+	c.out.Printf("removed peer %s at %s\n", short(entry.ID), entry.URL)
+	return nil
+}
+
+// book opens the home and its address book, for all but adding.
+func (c *call) book() (*peer.Book, error) {
+	if err := c.open(existing); err != nil {
+		return nil, err
+	}
+	return peer.NewBook(peer.BookOptions{Tables: c.home.Store})
+}
+
+// findPeer is the peer that a person names by its ID or the beginning of it.
+func (c *call) findPeer(book *peer.Book, name string) (peer.Entry, error) {
+	entry, err := book.Find(c.ctx, name)
+	if errors.Is(err, peer.ErrUnknownPeer) {
+		err = fmt.Errorf("unknown peer %q: \"peer list\" shows those that are known, \"peer add\" adds one", command.Shorten(name, 64))
+	}
+	return entry, err
+}
+
+// short is enough of a peer ID to tell it from the others, and to name it by.
+func short(id bucket.PeerID) string { return string(id[:min(16, len(id))]) }

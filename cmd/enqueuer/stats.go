@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shoal-project/shoal/internal/command"
+)
+
+func (s *shell) statsCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "stats",
+		Usage:  "count jobs and workers",
+		Action: s.action((*call).stats),
+	}
+}
+
+func (c *call) stats() error {
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	s, err := c.home.Store.Stats(c.ctx)
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		return c.out.Object(s)
+	}
+	states := &command.Table{Columns: []string{"PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"}}
+	states.Row(command.Count(s.Pending), command.Count(s.Running), command.Count(s.Completed), command.Count(s.Failed), command.Count(s.Cancelled))
+	c.out.Print(states)
+
+	leader := "nobody leads"
+	if s.Leader != 0 {
+		leader = fmt.Sprintf("worker %d leads", s.Leader)
+	}
+	c.out.Printf("\n%s, %s\n", command.Plural(s.Workers, "worker"), leader)
+	if s.Rejected > 0 {
+		c.out.Printf("%s came too late and refused\n", command.Plural(s.Rejected, "outcome"))
+	}
+	if len(s.Types) == 0 {
+		return nil
+	}
+	c.out.Printf("\n")
+	types := &command.Table{Columns: []string{"TYPE", "QUEUE", "PENDING", "RUNNING", ""}}
+	for _, t := range s.Types {
+		note := ""
+		if !t.Handled {
+			note = "no worker handles it"
+		}
+		types.Row(t.Type, t.Queue, command.Count(t.Pending), command.Count(t.Running), note)
+	}
+	c.out.Print(types)
+	return nil
+}
+
+func (s *shell) workersCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "workers",
+		Usage:  "list the workers that are alive",
+		Action: s.action((*call).workers),
+	}
+}
+
+func (c *call) workers() error {
+	if err := c.open(existing); err != nil {
+		return err
+	}
+	workers, err := c.home.Store.Workers(c.ctx)
+	if err != nil {
+		return err
+	}
+	if c.out.JSON {
+		for _, w := range workers {
+			if err := c.out.Object(w); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(workers) == 0 {
+		fmt.Fprintln(c.App.ErrWriter, "no workers")
+		return nil
+	}
+	t := &command.Table{Columns: []string{"ID", "HOST", "PID", "BUSY", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}}
+	for _, w := range workers {
+		leads := ""
+		if w.Leader {
+			leads = "yes"
+		}
+		t.Row(fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
+			command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " "))
+	}
+	c.out.Print(t)
+	return nil
+}
