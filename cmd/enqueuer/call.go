@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,8 +38,8 @@ func (s *shell) action(do func(*call) error) cli.ActionFunc {
 				err = errors.Join(err, x.home.Store.Close())
 			}
 			// Whatever failed then failed because we were told to stop.
-			if err != nil && errors.Is(err, context.Canceled) && x.ctx.Err() != nil {
-				err = context.Cause(x.ctx)
+			if stop := context.Cause(x.ctx); errors.Is(err, context.Canceled) && stop != nil && !errors.Is(err, stop) {
+				err = stop
 			}
 		}()
 		return do(x)
@@ -60,4 +61,16 @@ func (c *call) open(need command.HomeOptions) (err error) {
 	o.Store.Logger = c.log
 	c.home, err = command.OpenHome(c.ctx, o)
 	return err
+}
+
+// stdin is what comes on standard input. It ends, with an error, when we are
+// told to stop: whoever types there may never end it.
+func (c *call) stdin() io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, c.App.Reader)
+		w.CloseWithError(err)
+	}()
+	context.AfterFunc(c.ctx, func() { w.CloseWithError(context.Cause(c.ctx)) })
+	return r
 }

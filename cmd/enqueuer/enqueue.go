@@ -165,7 +165,7 @@ func (c *call) payload() (json.RawMessage, error) {
 		return json.RawMessage(text), nil
 	}
 	// One byte more than allowed is enough for the check to say so.
-	text, err := io.ReadAll(io.LimitReader(c.App.Reader, jobs.MaxPayload+1))
+	text, err := io.ReadAll(io.LimitReader(c.stdin(), jobs.MaxPayload+1))
 	if err != nil {
 		return nil, fmt.Errorf("read payload: %w", err)
 	}

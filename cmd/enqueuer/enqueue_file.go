@@ -110,7 +110,7 @@ func (c *call) enqueueAll(f *jobFile) error {
 	}
 	bar.Exit() //nolint:errcheck // as above
 	if err != nil {
-		return c.interrupted(f, err, next, done)
+		return c.interrupted(err, next, done)
 	}
 	already := ""
 	if known > 0 {
@@ -121,14 +121,14 @@ func (c *call) enqueueAll(f *jobFile) error {
 }
 
 // interrupted says how to go on after an error in the middle of a file.
-func (c *call) interrupted(f *jobFile, err error, next, done int64) error {
+func (c *call) interrupted(err error, next, done int64) error {
 	if errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
 	}
 	if errors.Is(err, jobs.ErrUnknown) {
 		return fmt.Errorf("%w; enqueued %s, those before line %d, and perhaps up to %d more: look, then go on with --from-line", err, command.Plural(done, "job"), next, batchJobs)
 	}
-	return fmt.Errorf("%v; enqueued %s: go on with --from-line %d", err, command.Plural(done, "job"), next)
+	return fmt.Errorf("%w; enqueued %s: go on with --from-line %d", err, command.Plural(done, "job"), next)
 }
 
 // openJobs opens a file of jobs; what comes on standard input is kept in a
@@ -137,7 +137,7 @@ func (c *call) openJobs(name string) (f *jobFile, err error) {
 	f = &jobFile{name: name, from: c.Int64("from-line")}
 	if name == "-" {
 		f.name = "standard input"
-		if f.File, err = spool(c.App.Reader); err != nil {
+		if f.File, err = spool(c.stdin()); err != nil {
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}
 	} else if f.File, err = os.Open(name); err != nil {

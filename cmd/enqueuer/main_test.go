@@ -20,6 +20,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second under -race
 			env.Defer(func() { checkDatabases(t, env.WorkDir) })
 			return nil
 		},

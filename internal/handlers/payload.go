@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -130,8 +131,15 @@ func (p *DownloadPins) UnmarshalJSON(text []byte) error {
 func strictly(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
+	err := d.Decode(into)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) && mismatch.Field == "" {
+		return fmt.Errorf("want a JSON object, not a JSON %s", mismatch.Value)
+	} else if mismatch != nil {
+		return fmt.Errorf("%s: a JSON %s can't stand here", mismatch.Field, mismatch.Value)
+	}
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("more than one JSON value")

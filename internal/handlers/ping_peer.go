@@ -214,18 +214,18 @@ func PingSchedule(h *Home, every time.Duration) jobs.Schedule {
 			known[e.ID] = true
 		}
 		var list []jobs.New
+		var errs []error // one bucket's trouble is not the others'
 		for _, head := range heads {
 			m, err := bucket.LoadManifest(h.Blobs, head.Link)
 			if err != nil {
-				return nil, fmt.Errorf("bucket %s: %w", head.Name, err)
+				errs = append(errs, fmt.Errorf("bucket %s: %w", head.Name, err))
+				continue
 			}
 			pings, err := pingJobs(m, func(id bucket.PeerID) bool { return known[id] })
-			if err != nil {
-				return nil, err
-			}
+			errs = append(errs, err)
 			list = append(list, pings...)
 		}
-		return list, nil
+		return list, errors.Join(errs...)
 	}}
 }
 

@@ -20,7 +20,8 @@ const leadership = "leader"
 type Schedule struct {
 	Name  string // in the whole fleet
 	Every time.Duration
-	// Jobs says what a tick enqueues; nothing, and the tick writes nothing.
+	// Jobs says what a tick enqueues; nothing, and the tick writes nothing. Jobs
+	// that come with an error are enqueued, and the error is logged.
 	Jobs func(context.Context) ([]New, error)
 }
 
@@ -52,27 +53,30 @@ func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
 			return nil
 		}
 		due := Due{Name: s.Name, At: at, Next: time.Now().Add(s.Every)}
-		switch moved, err := r.tick(ctx, held, s, due); {
-		case errors.Is(err, lease.ErrLost):
-			return fmt.Errorf("schedule %s: %w", s.Name, err)
-		case err != nil && ctx.Err() == nil:
-			r.log.Warn("tick failed", zap.String("schedule", s.Name), zap.Error(err))
-		case moved:
+		moved, err := r.tick(ctx, held, s, due)
+		if moved {
 			at = due.Next
+		}
+		if errors.Is(err, lease.ErrLost) {
+			return fmt.Errorf("schedule %s: %w", s.Name, err)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("tick failed", zap.String("schedule", s.Name), zap.Error(err))
 		}
 		wait = time.Until(due.Next)
 	}
 }
 
 func (r *run) tick(ctx context.Context, held lease.Held, s Schedule, due Due) (moved bool, err error) {
-	jobs, err := s.Jobs(ctx)
-	if err != nil || len(jobs) == 0 {
-		return false, err
+	jobs, trouble := s.Jobs(ctx)
+	if len(jobs) == 0 {
+		return false, trouble
 	}
 	for _, n := range jobs {
 		if err := n.Check(); err != nil {
-			return false, err
+			return false, errors.Join(trouble, err)
 		}
 	}
-	return true, r.seat.Tick(ctx, held, due, jobs...)
+	err = r.seat.Tick(ctx, held, due, jobs...)
+	return err == nil, errors.Join(trouble, err)
 }

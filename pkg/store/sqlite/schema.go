@@ -161,6 +161,7 @@ func schemaVersion(c *conn) (version int, err error) {
 	if err != nil || tables == 0 {
 		return 0, err
 	}
-	return version, c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,
+	err = c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,
 		func(s *sqlite3.Stmt) error { version = s.ColumnInt(0); return nil })
+	return version, err
 }

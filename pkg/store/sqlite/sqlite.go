@@ -105,8 +105,8 @@ var _ interface {
 // Open opens the database at path, making it if need be, and brings its schema
 // up to date; many processes may do so at once. What it refuses, it refuses
 // with one line that says why and what to do.
-func Open(ctx context.Context, path string, opts Options) (db *DB, err error) {
-	db = &DB{opts: opts, log: opts.Logger, writing: make(chan struct{}, 1)}
+func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
+	db := &DB{opts: opts, log: opts.Logger, writing: make(chan struct{}, 1)}
 	if db.log == nil {
 		db.log = zap.NewNop()
 	}
@@ -171,11 +171,11 @@ func (db *DB) prepareFiles() error {
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		f, err := openOrCreate(db.path+suffix, db.path)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", db.path+suffix, err)
+		if err == nil {
+			err = f.Close()
 		}
-		if err := f.Close(); err != nil {
-			return fmt.Errorf("open %s: %w", db.path+suffix, err)
+		if err != nil {
+			return refuse("%w: name another place with --db", err)
 		}
 	}
 	if err := syncDir(filepath.Dir(db.path)); err != nil {
