@@ -30,11 +30,18 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if err := s.db.stillThere(); err != nil {
 		return nil, err
 	}
+	if back, err := s.steppedBack(); err != nil {
+		return nil, wrapError("look at the clock", err)
+	} else if back {
+		if err := s.rewind(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var all []member
 	expired := make(map[jobs.Ref]bool)
 	var version int64
 	err = s.db.read(func(c *conn) (err error) {
-		if all, err = members(c); err != nil {
+		if all, err = s.db.members(c); err != nil {
 			return err
 		}
 		if version, err = dataVersion(c); err != nil {

@@ -22,6 +22,7 @@ type seat struct {
 	file    *seatFile // its lock is the seat
 	watcher *watcher
 	reaper  reaper
+	offset  float64 // of the wall clock to the kernel's, at the last look; s
 	closing sync.Once
 }
 
@@ -112,12 +113,16 @@ func (db *DB) seated(id, seatFile int64) (bool, error) {
 
 func inode(f *seatFile) int64 { return int64(f.info.Sys().(*syscall.Stat_t).Ino) }
 
-// members are the workers that have a row.
-func members(c *conn) (list []member, err error) {
-	err = c.query(`SELECT id, seat_file FROM sync_workers`, func(s *sqlite3.Stmt) error {
-		list = append(list, member{s.ColumnInt64(0), s.ColumnInt64(1)})
-		return nil
-	})
+// members are the workers that have a row, or that somebody has deleted the row
+// of while they held jobs: their seats tell whether they live all the same.
+func (db *DB) members(c *conn) (list []member, err error) {
+	err = c.query(`SELECT id, seat_file FROM sync_workers
+		UNION ALL SELECT DISTINCT lease_owner, ? FROM sync_jobs
+			WHERE status = 'running' AND lease_owner NOT IN (SELECT id FROM sync_workers)`,
+		func(s *sqlite3.Stmt) error {
+			list = append(list, member{s.ColumnInt64(0), s.ColumnInt64(1)})
+			return nil
+		}, inode(db.probe))
 	return list, err
 }
 

@@ -1,0 +1,66 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store/sqlite"
+)
+
+// TestClockStepsBack: an hour's step back of the wall clock delays nothing by
+// an hour, whether a worker sees it happen or finds it when it joins; and a job
+// is moved once, however many workers see it.
+func TestClockStepsBack(t *testing.T) {
+	for name, joined := range map[string]bool{"seen": true, "found": false} {
+		t.Run(name, func(t *testing.T) {
+			var offset atomic.Int64
+			offset.Store(int64(time.Hour))
+			path := filepath.Join(t.TempDir(), "jobs.db")
+			now := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+			db := open(t, path, sqlite.Options{Now: now})
+			defer db.Close()
+			join := func() jobs.Seat {
+				s, err := db.Join(t.Context(), jobs.Info{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			var seats []jobs.Seat
+			reap := func() {
+				for _, s := range seats {
+					if _, err := s.Reap(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if joined {
+				seats = append(seats, join(), join())
+				reap()
+			}
+			n := jobs.New{Type: "A", Payload: []byte(`1`)}
+			later := n
+			later.Delay = 10 * time.Minute
+			added, err := db.Enqueue(t.Context(), n, later)
+			if err != nil {
+				t.Fatal(err)
+			}
+			offset.Store(0)
+			if !joined {
+				seats = append(seats, join(), join())
+			}
+			reap()
+			want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
+			turn, err := seats[0].Turn(t.Context(), nil, want)
+			if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != added[0].ID {
+				t.Fatalf("claimed %+v, %v; want the job that was due before the step", turn.Claimed, err)
+			}
+			if turn.Next < 9*time.Minute || turn.Next > 11*time.Minute {
+				t.Errorf("the other is due in %v, want 10m", turn.Next)
+			}
+		})
+	}
+}

@@ -1,0 +1,80 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
+)
+
+// Wall clocks step. A step forward only makes delayed jobs due early; after a
+// step back they would wait for as long as the step was. What was written
+// before it is known by its own times: created or last started in the future.
+
+// clockSlack is how far wall clocks may differ before it counts as a step, in
+// seconds.
+const clockSlack = 1
+
+// steppedBack says whether the wall clock has gone back against the kernel's
+// since the last call, or, at the first, since the newest job was made.
+func (s *seat) steppedBack() (bool, error) {
+	offset := s.db.now() - float64(s.db.clock.Now())/1000
+	before := s.offset
+	s.offset = offset
+	if before != 0 {
+		return offset < before-clockSlack, nil
+	}
+	var newest float64
+	err := s.db.read(func(c *conn) error {
+		return c.query(`SELECT created_at FROM sync_jobs ORDER BY id DESC LIMIT 1`,
+			func(s *sqlite3.Stmt) error { newest = s.ColumnFloat(0); return nil })
+	})
+	return newest > s.db.now()+clockSlack, err
+}
+
+// rewindBite is how many jobs are moved in one transaction.
+const rewindBite = 500
+
+// rewind moves the pending jobs from the clock's former future back by as much
+// as they are ahead, and their times with them: who comes second finds nothing.
+func (s *seat) rewind(ctx context.Context) error {
+	const ahead = `max(created_at, coalesce(started_at, 0)) - ?1`
+	rows, err := s.db.readers.QueryContext(ctx, `
+		SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
+		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2`, s.db.now(), clockSlack)
+	if err != nil {
+		return wrapError("rewind", err)
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return wrapError("rewind", err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return wrapError("rewind", err)
+	}
+	for start := 0; start < len(ids); start += rewindBite {
+		bite, _ := json.Marshal(ids[start:min(start+rewindBite, len(ids))]) // numbers: no error
+		err := s.db.writer.do(ctx, func(t *tx) error {
+			_, err := t.exec(`UPDATE sync_jobs SET run_at = run_at - (`+ahead+`), due = 0,
+					created_at = min(created_at, ?1), started_at = min(started_at, ?1)
+				WHERE id IN (SELECT value FROM json_each(?3)) AND status = 'pending' AND `+ahead+` > ?2`,
+				t.now, clockSlack, bite)
+			return err
+		})
+		if err != nil {
+			return wrapError("rewind", err)
+		}
+	}
+	if len(ids) > 0 {
+		s.db.log.Warn("the wall clock went back: delayed jobs were moved with it",
+			zap.Int("jobs", len(ids)), zap.Time("now", s.db.opts.Now().Truncate(time.Second)))
+	}
+	return nil
+}
