@@ -151,6 +151,9 @@ func (db *DB) inTx(ctx context.Context, fn func(*tx, *sql.Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if db.alive.Err() != nil {
+		return db.closed()
+	}
 	pooled, err := db.alone.Conn(ctx)
 	if err != nil {
 		return err

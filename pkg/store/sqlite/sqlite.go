@@ -92,8 +92,10 @@ type DB struct {
 		all []*seat
 	}
 
-	failed context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
-	alive  context.Context
+	failed   context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
+	alive    context.Context
+	closing  sync.Once
+	closeErr error
 }
 
 var _ interface {
@@ -169,20 +171,29 @@ func (db *DB) prepareFiles() error {
 	if _, err := os.Stat(db.path); errors.Is(err, os.ErrNotExist) && db.opts.Existing {
 		return refuse("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
 	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		f, err := openOrCreate(db.path+suffix, db.path)
-		if err == nil {
-			err = f.Close()
-		}
-		if err != nil {
-			return refuse("%w: name another place with --db", err)
-		}
+	if err := db.ownFiles(); err != nil {
+		return err
 	}
 	if err := syncDir(filepath.Dir(db.path)); err != nil {
 		return err
 	}
 	db.file, err = identify(db.path)
 	return err
+}
+
+// ownFiles makes the files that are not there, as private as the database, and
+// sees that the others are: the driver asks the umask instead.
+func (db *DB) ownFiles() error {
+	for _, suffix := range []string{"", "-wal", "-shm", "-workers"} {
+		f, err := openOrCreate(db.path+suffix, db.path)
+		if err == nil {
+			err = errors.Join(takeAfter(f, db.path), f.Close())
+		}
+		if err != nil {
+			return refuse("%w: name another place with --db", err)
+		}
+	}
+	return nil
 }
 
 // openPatience is how long an Open waits for the locks of others.
@@ -225,8 +236,10 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
 		return err
 	}
-	db.probe, err = openSeatFile(db.path)
-	return err
+	if db.probe, err = openSeatFile(db.path); err != nil {
+		return err
+	}
+	return db.ownFiles() // SQLite has made -wal anew if the database was empty
 }
 
 // setWAL turns to WAL mode. On a fresh file, that many open at once, SQLite may
@@ -245,28 +258,37 @@ func setWAL(ctx context.Context, c *conn) error {
 }
 
 // Close closes the store. What was not acknowledged yet gets jobs.ErrClosed.
-// Seats that were not left fall free.
+// Seats that were not left fall free. It may be called more than once.
 func (db *DB) Close() error {
+	db.closing.Do(func() { db.closeErr = db.close() })
+	return db.closeErr
+}
+
+func (db *DB) close() error {
 	db.failed(jobs.ErrClosed)
 	var errs []error
 	if db.writer != nil {
-		errs = append(errs, db.writer.close())
+		<-db.writer.done
 	}
 	db.seats.Lock()
-	defer db.seats.Unlock()
 	for _, s := range db.seats.all {
 		errs = append(errs, s.close())
 	}
+	db.seats.Unlock()
 	db.look.Lock()
-	defer db.look.Unlock()
 	if db.look.conn != nil {
 		errs = append(errs, db.look.close())
 		db.look.conn = nil
 	}
-	for _, pool := range []*sql.DB{db.alone, db.readers} {
+	db.look.Unlock()
+	for _, pool := range []*sql.DB{db.readers, db.alone} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}
+	}
+	// The last connection to close copies -wal back and removes it, if it can write.
+	if db.writer != nil && db.writer.conn != nil {
+		errs = append(errs, db.writer.conn.close())
 	}
 	if db.shm != nil {
 		errs = append(errs, db.shm.Close())
@@ -311,9 +333,6 @@ func (db *DB) closed() error {
 // stillThere closes the store when the file was moved or replaced: what is
 // written from now on, nobody would find.
 func (db *DB) stillThere() error {
-	if db.alive.Err() != nil {
-		return db.closed()
-	}
 	if err := db.file.still(db.path); err != nil {
 		db.failed(err)
 		return db.closed()

@@ -177,15 +177,6 @@ func (w *writer) loop() {
 	answer(w.take(), w.db.closed())
 }
 
-// close waits for the loop to end after the store has been told to.
-func (w *writer) close() error {
-	<-w.done
-	if w.conn == nil {
-		return nil
-	}
-	return w.conn.close()
-}
-
 // group writes what waits, in one transaction, and answers it.
 func (w *writer) group() {
 	if err := w.conn.begin(); err != nil {
