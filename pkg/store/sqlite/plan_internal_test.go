@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// TestPlans holds the plan of every statement that the engine keeps prepared,
+// after all of them were used: none reads the jobs from end to end, none sorts
+// the backlog. SQLite plans without statistics here, so the plans are those of
+// a file with millions of jobs.
+func TestPlans(t *testing.T) {
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), Options{MaxPending: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	plans := useAll(t, db)
+	if len(plans) < 20 {
+		t.Fatalf("%d statements were looked at: the test has lost its way", len(plans))
+	}
+	for statement, plan := range plans {
+		if strings.HasSuffix(statement, "ORDER BY id DESC LIMIT 1") {
+			continue // a scan of one row
+		}
+		for _, step := range plan {
+			index := strings.Contains(step, "USING INDEX sync_jobs_") || strings.Contains(step, "USING COVERING INDEX sync_jobs_")
+			switch {
+			case strings.Contains(step, "TEMP B-TREE") && !small(statement),
+				strings.HasPrefix(step, "SCAN sync_jobs") && !index,
+				strings.HasPrefix(step, "SCAN j") && !index:
+				t.Errorf("%s\n  in\n%s\n  of\n%s", step, strings.Join(plan, "\n"), statement)
+			}
+		}
+	}
+}
+
+// small says that a statement sorts only what a fleet holds at a time.
+func small(statement string) bool { return strings.Contains(statement, "DISTINCT lease_owner") }
+
+// useAll calls every method of the engine once and explains what it prepared.
+func useAll(t *testing.T, db *DB) map[string][]string {
+	t.Helper()
+	ctx := t.Context()
+	joined, err := db.Join(ctx, jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := joined.(*seat)
+	n := jobs.New{Type: "A", Payload: []byte(`1`)}
+	unique := n
+	unique.Unique.Key = "k"
+	delayed := n
+	delayed.Delay = time.Millisecond
+	want := jobs.Want{Types: []string{"A", "B"}, Pools: []jobs.Pool{{Queues: []string{"default", "mail"}, Free: 10}},
+		TTL: time.Minute, Limit: jobs.Limits{MaxAttempts: 3}}
+	_, errEnqueue := db.Enqueue(ctx, n, n, unique, delayed)
+	turn, errTurn := s.Turn(ctx, nil, want)
+	if len(turn.Claimed) < 3 {
+		t.Fatalf("claimed %d", len(turn.Claimed))
+	}
+	_, errOut := s.Turn(ctx, []jobs.Outcome{
+		{Ref: turn.Claimed[0].Ref, Status: jobs.Completed},
+		{Ref: turn.Claimed[1].Ref, Status: jobs.Pending, Error: "x"},
+		{Ref: jobs.Ref{ID: 99}, Status: jobs.Completed},
+	}, want)
+	_, errRenew := s.Renew(ctx, time.Minute, []jobs.Holding{{Ref: turn.Claimed[2].Ref, Progress: &jobs.Progress{}}})
+	_, errLost := s.Lost(ctx, nil)
+	_, errLeft := s.Left(ctx, want)
+	held, errLead := s.Acquire(ctx, "leader", time.Minute)
+	errTick := s.Tick(ctx, held, jobs.Due{Name: "s", Next: time.Now()}, n)
+	_, errNext := s.NextTick(ctx, "s")
+	_, errReap := s.Reap(ctx)
+	errDead := db.writer.do(ctx, func(tx *tx) error {
+		_, err := s.giveBack(tx, "did not renew its lease", `id = ?2 AND lease_token = ?3 AND lease_expires_at <= ?4`, int64(99), int64(1), tx.mono)
+		if err == nil {
+			_, err = s.bury(tx, 99, "died")
+		}
+		return err
+	})
+	if err := errors.Join(errEnqueue, errTurn, errOut, errRenew, errLost, errLeft, errLead, errTick, errNext, errReap, errDead); err != nil {
+		t.Fatal(err)
+	}
+
+	var statements []string
+	collect := func(c *conn) {
+		for statement := range c.stmts {
+			if !strings.HasPrefix(statement, "PRAGMA") {
+				statements = append(statements, statement)
+			}
+		}
+	}
+	plans := make(map[string][]string)
+	err = errors.Join(
+		db.writer.do(ctx, func(tx *tx) error { collect(tx.conn); return nil }),
+		db.read(func(c *conn) error {
+			collect(c)
+			for _, statement := range statements {
+				err := c.query("EXPLAIN QUERY PLAN "+statement, func(s *sqlite3.Stmt) error {
+					plans[statement] = append(plans[statement], s.ColumnText(3))
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plans
+}
