@@ -55,11 +55,15 @@ func wrap(raw *sqlite3.Conn) *conn {
 	return &conn{Conn: raw, stmts: make(map[string]*sqlite3.Stmt)}
 }
 
-func (c *conn) close() error {
+func (c *conn) close() error { return errors.Join(c.forget(), c.Conn.Close()) }
+
+// forget closes the prepared statements.
+func (c *conn) forget() (err error) {
 	for _, s := range c.stmts {
-		s.Close()
+		err = errors.Join(err, s.Close())
 	}
-	return c.Conn.Close()
+	clear(c.stmts)
+	return err
 }
 
 func (c *conn) begin() error { return c.Exec(`BEGIN IMMEDIATE`) }

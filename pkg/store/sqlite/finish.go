@@ -3,13 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	sqldriver "database/sql/driver"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/driver"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -77,27 +73,15 @@ func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
 	return err
 }
 
-// closureTime bounds a transaction with foreign code in it.
-const closureTime = 5 * time.Second
-
 // Finish implements jobs.Seat.
 func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) error, follow ...jobs.New) error {
-	err := s.db.inTx(ctx, func(t *tx, user *sql.Tx) error {
+	err := s.db.inTx(ctx, func(t *tx) error {
 		accepted, err := s.finish(t, o)
-		if err != nil {
-			return err
+		if err == nil && !accepted {
+			err = lease.ErrLost
 		}
-		if !accepted {
-			return lease.ErrLost
-		}
-		if write != nil {
-			if err := t.callOut(user, write); err != nil {
-				return err
-			}
-		}
-		_, err = t.enqueue(follow)
 		return err
-	})
+	}, write, follow)
 	switch {
 	case errors.Is(err, lease.ErrLost):
 		err = errors.Join(err, s.db.writer.do(ctx, func(t *tx) error { return t.reject(o) }))
@@ -109,80 +93,4 @@ func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) e
 		}
 	}
 	return wrapError("finish", err)
-}
-
-// Write implements jobs.Tables.
-func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.New) error {
-	for _, n := range follow {
-		if err := n.Check(); err != nil {
-			return fmt.Errorf("write: %w", err)
-		}
-	}
-	return wrapError("write", db.inTx(ctx, func(t *tx, user *sql.Tx) error {
-		if err := t.callOut(user, fn); err != nil {
-			return err
-		}
-		_, err := t.enqueue(follow)
-		return err
-	}))
-}
-
-// callOut lets foreign code use the transaction, and sees that it left it open.
-func (t *tx) callOut(user *sql.Tx, fn func(*sql.Tx) error) error {
-	if err := fn(user); err != nil {
-		return err
-	}
-	if t.GetAutocommit() {
-		return errors.New("the function ended the transaction that it was given")
-	}
-	return nil
-}
-
-// inTx runs fn in a transaction of its own, on the connection that is kept for
-// foreign code, and commits it. A commit that failed is ErrUnknown.
-func (db *DB) inTx(ctx context.Context, fn func(*tx, *sql.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, closureTime)
-	defer cancel()
-	select {
-	case db.writing <- struct{}{}:
-		defer func() { <-db.writing }()
-	case <-db.alive.Done():
-		return db.closed()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if db.alive.Err() != nil {
-		return db.closed()
-	}
-	pooled, err := db.alone.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer pooled.Close()
-	user, err := pooled.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer user.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	var t *tx
-	err = pooled.Raw(func(c any) error {
-		t = &tx{conn: wrap(c.(driver.Conn).Raw()), now: db.now(), mono: db.clock.Now()}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = fn(t, user)
-	for _, s := range t.stmts {
-		err = errors.Join(err, s.Close())
-	}
-	if err != nil {
-		return err
-	}
-	if err := user.Commit(); err != nil {
-		// The pool is to open a new connection: this one's view may be broken.
-		_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })
-		return fmt.Errorf("%w: commit: %w", jobs.ErrUnknown, err)
-	}
-	return db.stillThere()
 }

@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ncruces/go-sqlite3/driver"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+)
+
+// closureTime bounds a transaction with foreign code in it: all writers of the
+// file wait for it.
+const closureTime = 5 * time.Second
+
+var (
+	errTooLong = fmt.Errorf("it took longer than %v, as nobody else can write meanwhile: it was rolled back", closureTime)
+	errOver    = errors.New("the function ended the transaction that it was given")
+)
+
+// Write implements jobs.Tables.
+func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.New) error {
+	for _, n := range follow {
+		if err := n.Check(); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return wrapError("write", db.inTx(ctx, nil, fn, follow))
+}
+
+// inTx runs first (of the engine), fn (foreign code) and the enqueueing of
+// follow, each where there is one, in a transaction of its own, on the
+// connection that is kept for that. A commit that failed is ErrUnknown.
+//
+// database/sql rolls back by itself when the transaction's context ends, from
+// another goroutine. So the engine's own statements run under its lock of the
+// connection, and only in a transaction that is still open.
+func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) error, follow []jobs.New) error {
+	select {
+	case db.writing <- struct{}{}:
+		defer func() { <-db.writing }()
+	case <-db.alive.Done():
+		return db.closed()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if db.alive.Err() != nil {
+		return db.closed()
+	}
+	pooled, err := db.alone.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pooled.Close()
+	bounded, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	user, err := pooled.BeginTx(bounded, nil)
+	if err != nil {
+		return err
+	}
+	defer user.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	defer time.AfterFunc(closureTime, func() { end(errTooLong) }).Stop()
+
+	own := func(step func(*tx) error) error {
+		if bounded.Err() != nil {
+			return context.Cause(bounded)
+		}
+		return pooled.Raw(func(c any) error {
+			t := &tx{conn: wrap(c.(driver.Conn).Raw()), now: db.now(), mono: db.clock.Now()}
+			if t.GetAutocommit() {
+				return errOver
+			}
+			return errors.Join(step(t), t.forget())
+		})
+	}
+	if first != nil {
+		if err := own(first); err != nil {
+			return err
+		}
+	}
+	if fn != nil {
+		if err := fn(user); err != nil {
+			return err
+		}
+	}
+	if err := own(func(t *tx) error { _, err := t.enqueue(follow); return err }); err != nil {
+		return err
+	}
+	err = user.Commit()
+	switch {
+	case err == nil:
+		return db.stillThere()
+	case bounded.Err() != nil || errors.Is(err, sql.ErrTxDone):
+		return errors.Join(context.Cause(bounded), err) // it was rolled back before
+	}
+	// The pool is to open a new connection: this one's view may be broken.
+	_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })
+	return fmt.Errorf("%w: commit: %w", jobs.ErrUnknown, err)
+}
