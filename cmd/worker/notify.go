@@ -10,19 +10,18 @@ import (
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// notifyReady tells a service manager that the worker has its seat, later that
-// it stops and, if the manager wants that, again and again that the file still
-// answers. Without one it does nothing (sd_notify(3)).
+// notifyStopping tells a service manager, if there is one, that the worker drains.
+func notifyStopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
+
+// notifyReady tells a service manager that the worker has its seat and, if the
+// manager wants that, again and again that the file still answers. Without one
+// it does nothing (sd_notify(3)).
 func notifyReady(ctx context.Context, tables jobs.Tables, log *zap.Logger) {
 	if ok, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("notify the service manager", zap.Error(err))
 	} else if !ok {
 		return
 	}
-	go func() {
-		<-ctx.Done()
-		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	}()
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
 		return

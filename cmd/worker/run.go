@@ -48,6 +48,7 @@ func untilSignal(ctx context.Context, log *zap.Logger) (context.Context, func())
 			if ctx.Err() != nil {
 				os.Exit(128 + int(got.(syscall.Signal)))
 			}
+			notifyStopping()
 			log.Info("stopping: running jobs may end; once more to stop at once", zap.Stringer("signal", got))
 			cancel()
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -18,9 +19,11 @@ type attempt struct {
 	pool   int // whose slot it takes
 	seat   Seat
 	cancel context.CancelCauseFunc
+	trust  *time.Timer // loses the attempt when its claim's own lease ends; stopped by the first renewal
 
 	mu       sync.Mutex
 	state    attemptState
+	lost     bool // while committing
 	result   []byte
 	progress *Progress // not yet written
 }
@@ -46,16 +49,16 @@ func (a *attempt) setProgress(p Progress) {
 	a.progress = &p
 }
 
-// holding is what the renewal should say of the attempt; false while there is
-// nothing to hold.
-func (a *attempt) holding() (Holding, bool) {
+// holding is what the renewal should say of the attempt.
+func (a *attempt) holding() Holding {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return Holding{Ref: a.Ref, Progress: a.progress}, a.state == handling
+	return Holding{Ref: a.Ref, Progress: a.progress}
 }
 
-// wrote forgets a progress that was written, unless there is a newer one.
-func (a *attempt) wrote(p *Progress) {
+// renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
+func (a *attempt) renewed(p *Progress) {
+	a.trust.Stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.progress == p {
@@ -68,6 +71,7 @@ func (a *attempt) wrote(p *Progress) {
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.lost = a.lost || a.state == committing
 	if a.state != handling {
 		return false
 	}
@@ -102,16 +106,27 @@ func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) err
 	}
 	a.mu.Unlock()
 
+	next := handling // also where write panics
+	defer func() { a.leave(next) }()
 	err := a.seat.Finish(ctx, o, write, follow...)
-	switch {
-	case err == nil:
-		a.enter(committing, settled)
+	if err == nil {
+		next = settled
 		return nil
-	case errors.Is(err, lease.ErrLost):
+	}
+	if errors.Is(err, lease.ErrLost) {
 		a.cancel(lease.ErrLost)
 	}
-	a.enter(committing, handling)
 	return fmt.Errorf("commit: %w", err)
+}
+
+// leave ends the state of committing. What was lost meanwhile is lost now.
+func (a *attempt) leave(next attemptState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state = next
+	if a.lost && next == handling {
+		a.cancel(lease.ErrLost)
+	}
 }
 
 // outcome turns the handler's error into the attempt's last word; false where

@@ -93,7 +93,7 @@ func (n New) Check() error {
 	case len(n.Payload) > MaxPayload:
 		return fmt.Errorf("%s: payload has %d bytes, at most %d (1 MiB) are allowed: put the data elsewhere and its address here", n.Type, len(n.Payload), MaxPayload)
 	case !json.Valid(n.Payload):
-		return fmt.Errorf("%s: payload is not JSON: %s", n.Type, invalidAt(n.Payload))
+		return fmt.Errorf("%s: payload is not JSON: %w", n.Type, invalidAt(n.Payload))
 	case n.Delay < 0:
 		return fmt.Errorf("%s: delay %v is negative", n.Type, n.Delay)
 	case n.MaxAttempts < 0:

@@ -19,14 +19,15 @@ type run struct {
 	log      *zap.Logger
 	handlers map[string]handler
 
-	mu       sync.Mutex
-	held     map[Ref]*attempt
-	ended    []ending
-	claiming bool            // a Turn is under way: more may be held than is known here
-	trusted  context.Context // parent of the attempts' contexts; ends when the leases can't be trusted
+	mu      sync.Mutex
+	held    map[Ref]*attempt // until their outcome is handed in
+	ended   []ending
+	trusted context.Context // parent of the attempts' contexts; ends when the leases can't be trusted
 
 	news    chan struct{} // an attempt has ended, or there may be work
 	changes chan struct{} // somebody committed: jobs may have been taken away
+	gone    chan struct{} // closed when the store is; goneErr says why
+	goneErr error
 }
 
 func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
@@ -36,6 +37,7 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		held:    make(map[Ref]*attempt),
 		news:    make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
+		gone:    make(chan struct{}),
 	}
 }
 

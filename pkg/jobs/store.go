@@ -75,8 +75,8 @@ type Seat interface {
 	// fenced by the leadership's token and by the tick itself. It returns
 	// lease.ErrLost, and nothing is written, where either has passed to another.
 	Tick(ctx context.Context, held lease.Held, due Due, jobs ...New) error
-	// Renew extends the leases of all jobs that this worker holds and writes
-	// their progress. It returns those of holding that are no longer held.
+	// Renew extends the leases of the attempts in holding, in one statement, and
+	// writes their progress. It returns those that are no longer held.
 	Renew(ctx context.Context, ttl time.Duration, holding []Holding) (lost []Ref, err error)
 	// Lost is the look of Renew without its write.
 	Lost(ctx context.Context, holding []Holding) ([]Ref, error)

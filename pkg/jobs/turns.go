@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,7 +24,7 @@ type turns struct {
 	outcomes []Outcome // to be handed in
 	look     bool      // there may be something to claim
 	next     time.Time // look again then at the latest
-	failed   bool      // the last turn did; pause
+	retryAt  time.Time // no turn before that: the last one failed
 }
 
 // loop ends when claiming has ended and all is settled, when the queue is empty
@@ -32,6 +33,13 @@ func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	for {
 		t.collect()
+		select { // a busy worker does not come to wait
+		case <-t.seat.Changes():
+			t.changed()
+		case <-t.gone:
+			return fmt.Errorf("worker: %w", t.goneErr)
+		default:
+		}
 		stopping := claiming.Err() != nil
 		if stopping && t.running == 0 && len(t.outcomes) == 0 {
 			return nil
@@ -40,7 +48,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running))
 			return nil
 		}
-		if !t.failed && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {
+		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {
 			empty, err := t.take(words, stopping)
 			if err != nil || empty {
 				return err
@@ -82,36 +90,34 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	if stopping {
 		want.Pools = nil
 	}
-	t.setClaiming(true)
+	asked := time.Now()
 	turn, err := t.seat.Turn(words, t.outcomes, want)
 	if err != nil {
-		t.setClaiming(false)
 		if errors.Is(err, ErrClosed) {
 			return false, fmt.Errorf("turn: %w", err)
 		}
 		if words.Err() == nil {
 			t.log.Warn("turn failed, trying again", zap.Error(err))
-			t.failed = true
+			t.retryAt = time.Now().Add(retryPause)
 		}
 		return false, nil
 	}
 	for _, ref := range turn.Rejected {
 		t.log.Warn("late outcome rejected: another has the job", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
 	}
-	t.outcomes = t.outcomes[:0]
+	t.handedIn()
 	if stopping {
-		t.setClaiming(false)
 		return false, nil
 	}
 
-	asked := t.free()
-	t.start(turn.Claimed)
+	free := t.free()
+	t.start(turn.Claimed, asked)
 	t.running += len(turn.Claimed)
 	for _, c := range turn.Claimed {
 		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
 	}
 	// As many as were asked for: there may be more.
-	t.look = asked > 0 && t.free() == 0
+	t.look = free > 0 && t.free() == 0
 	t.next = time.Now().Add(jitter(t.opts.Poll))
 	if turn.Next > 0 {
 		t.next = earlier(t.next, time.Now().Add(turn.Next))
@@ -129,8 +135,8 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 // wait returns when there may be something to do.
 func (t *turns) wait(claiming, words context.Context) {
 	until := time.Until(t.next)
-	if t.failed {
-		until = retryPause
+	if pause := time.Until(t.retryAt); pause > 0 {
+		until = pause
 	}
 	timer := time.NewTimer(until)
 	defer timer.Stop()
@@ -141,32 +147,35 @@ func (t *turns) wait(claiming, words context.Context) {
 	select {
 	case <-t.news:
 	case <-t.seat.Changes():
-		t.look = true
-		signal(t.changes)
+		t.changed()
+	case <-t.gone:
 	case <-timer.C:
-		t.look, t.failed = true, false
+		t.look = true
 		t.next = time.Now().Add(jitter(t.opts.Poll))
 	case <-stopped:
 	case <-words.Done():
 	}
 }
 
-func (t *turns) setClaiming(is bool) {
+// changed notes that somebody has committed.
+func (t *turns) changed() {
+	t.look = true
+	signal(t.changes)
+}
+
+// handedIn forgets the outcomes that the store has taken, and their leases.
+func (t *turns) handedIn() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.claiming = is
+	for _, o := range t.outcomes {
+		delete(t.held, o.Ref)
+	}
+	t.outcomes = t.outcomes[:0]
 }
 
 // poolOf is the index of the pool that the queue belongs to.
 func poolOf(pools []Pool, queue string) int {
-	for i, p := range pools {
-		for _, q := range p.Queues {
-			if q == queue {
-				return i
-			}
-		}
-	}
-	return 0
+	return max(0, slices.IndexFunc(pools, func(p Pool) bool { return slices.Contains(p.Queues, queue) }))
 }
 
 // jitter spreads d by a fifth, so that a fleet does not look all at once.

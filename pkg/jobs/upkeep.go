@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,27 +43,24 @@ func (r *run) renewals(handling context.Context, stop func()) error {
 	}
 }
 
-// renew extends all leases. An idle worker has none, and writes nothing; but
-// while a turn is under way there may be some that it does not know of yet.
+// renew extends the leases of what is held. An idle worker holds nothing, and
+// writes nothing.
 func (r *run) renew(ctx context.Context) error {
-	r.mu.Lock()
-	idle := len(r.held) == 0 && !r.claiming
-	r.mu.Unlock()
-	if idle {
+	holding := r.holding()
+	if len(holding) == 0 {
 		return nil
 	}
-	holding := r.holding()
 	lost, err := r.seat.Renew(ctx, r.opts.Lease, holding)
 	if err != nil {
 		r.log.Warn("leases were not renewed, trying again", zap.Error(err))
 		return err
 	}
+	r.lose(lost)
 	for _, h := range holding {
-		if a := r.attempt(h.Ref); a != nil && h.Progress != nil {
-			a.wrote(h.Progress)
+		if a := r.attempt(h.Ref); a != nil {
+			a.renewed(h.Progress)
 		}
 	}
-	r.lose(lost)
 	return nil
 }
 
@@ -107,6 +105,11 @@ func (r *run) reaps(ctx context.Context) error {
 		case <-time.After(reapEvery):
 		}
 		reaped, err := r.seat.Reap(ctx)
+		if errors.Is(err, ErrClosed) {
+			r.goneErr = err
+			close(r.gone)
+			return nil
+		}
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("reap", zap.Error(err))
 		}
@@ -128,9 +131,7 @@ func (r *run) holding() []Holding {
 	defer r.mu.Unlock()
 	holding := make([]Holding, 0, len(r.held))
 	for _, a := range r.held {
-		if h, ok := a.holding(); ok {
-			holding = append(holding, h)
-		}
+		holding = append(holding, a.holding())
 	}
 	return holding
 }

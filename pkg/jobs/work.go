@@ -8,21 +8,29 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/shoal-project/shoal/pkg/lease"
 )
 
 // errGone is the handler's error where its goroutine was ended under it, as a
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// start runs the handlers of what was claimed, each in a goroutine.
-func (t *turns) start(claimed []Claimed) {
+// start runs the handlers of what was claimed, each in a goroutine. Their leases
+// were asked for at asked, which may be long ago: the process may have been
+// stopped. Until a renewal has covered them, that is what is trusted.
+func (t *turns) start(claimed []Claimed, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.claiming = false
+	trusted := time.Until(asked.Add(lease.Trust(t.opts.Lease)))
 	for _, c := range claimed {
 		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue)}
 		ctx, cancel := context.WithCancelCause(t.trusted)
 		a.cancel = cancel
+		if trusted <= 0 {
+			cancel(lease.ErrLost)
+		}
+		a.trust = time.AfterFunc(trusted, func() { a.lose() })
 		t.held[a.Ref] = a
 		go t.work(ctx, a)
 	}
@@ -44,6 +52,9 @@ func (r *run) work(ctx context.Context, a *attempt) {
 		r.settle(ctx, a, err, time.Since(started))
 	}()
 	err = r.handlers[a.Type](ctx, a)
+	if err != nil {
+		_ = err.Error() // where it panics, it is to do so here
+	}
 }
 
 func (r *run) settle(ctx context.Context, a *attempt, err error, took time.Duration) {
@@ -51,11 +62,14 @@ func (r *run) settle(ctx context.Context, a *attempt, err error, took time.Durat
 	if o, ok := a.outcome(ctx, err, backoff{r.opts.RetryDelay}); ok {
 		e.outcome = &o
 	}
+	a.trust.Stop()
 	a.cancel(nil)
 	r.logEnd(a, e.outcome, took)
 
 	r.mu.Lock()
-	delete(r.held, a.Ref)
+	if e.outcome == nil {
+		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
+	}
 	r.ended = append(r.ended, e)
 	r.mu.Unlock()
 	signal(r.news)

@@ -129,8 +129,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
-// lastWords is what a stopping worker takes for its last words at the most.
-const lastWords = time.Second
+// lastWords is what a stopping worker takes, after its handlers were told to
+// end, to hand in their outcomes; and then again to give up its seat.
+const lastWords = 500 * time.Millisecond
 
 func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	def := func(d *time.Duration, value time.Duration) {
@@ -180,7 +181,12 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 		}
 		names[q.Name] = true
 	}
+	schedules := make(map[string]bool)
 	for _, s := range o.Schedules {
+		if schedules[s.Name] {
+			return o, fmt.Errorf("schedule %s is named twice", s.Name)
+		}
+		schedules[s.Name] = true
 		if s.Name == "" || s.Every <= 0 || s.Jobs == nil {
 			return o, fmt.Errorf("schedule %q needs a name, an interval above 0 and its jobs", s.Name)
 		}

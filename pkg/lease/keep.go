@@ -8,22 +8,26 @@ import (
 
 // Keep renews a lease of the given ttl every ttl/3 and returns a context that
 // lives as long as the lease can be trusted: until the last successful
-// renewal's start plus ttl less a tenth. The caller has just been granted the
-// lease, at since.
+// renewal's start plus ttl less a tenth, whatever renew is doing then. The
+// caller has just been granted the lease, having asked at since.
 //
 // A renew that returns ErrLost ends the context at once, any other error only
 // when the trust runs out; it is tried again until then. In both cases the
-// context's cause is ErrLost (wrapping renew's last error). The context given
+// context's cause is ErrLost (where renew's error came in time, with it). The context given
 // to renew ends at the trust deadline.
 //
 // stop ends the renewals and the context, and returns when no renewal is under
-// way any more. It must be called.
+// way any more. It must be called, and may be called again.
 func Keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(context.Context) error) (kept context.Context, stop func()) {
 	kept, cancel := context.WithCancelCause(ctx)
+	k := &keeper{ttl: ttl, renew: renew, cancel: cancel, since: since}
+	// A timer of its own: renew may not come back in time.
+	k.end = time.AfterFunc(time.Until(k.trust()), func() { cancel(ErrLost) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		cancel(keep(kept, since, ttl, renew))
+		defer k.end.Stop()
+		cancel(k.run(kept))
 	}()
 	return kept, func() {
 		cancel(context.Canceled)
@@ -31,47 +35,45 @@ func Keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(co
 	}
 }
 
-// keep returns why the lease is no longer trusted.
-func keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(context.Context) error) error {
-	var last error
+type keeper struct {
+	ttl    time.Duration
+	renew  func(context.Context) error
+	cancel context.CancelCauseFunc
+	since  time.Time   // when the last success was asked for
+	end    *time.Timer // ends the context at the trust deadline
+}
+
+func (k *keeper) trust() time.Time { return k.since.Add(Trust(k.ttl)) }
+
+// run renews until the context ends, and returns why the lease is no longer
+// trusted.
+func (k *keeper) run(ctx context.Context) error {
+	wait := time.Until(k.since.Add(k.ttl / 3))
 	for {
-		trust := since.Add(ttl - margin(ttl))
-		// After a success the next renewal is a third of ttl away; after a
-		// failure sooner, so that a short hiccup costs little of the trust.
-		wait := time.Until(since.Add(ttl / 3))
-		if last != nil {
-			wait = ttl / 30
-		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(min(wait, time.Until(trust))):
+		case <-time.After(wait):
 		}
-		if !time.Now().Before(trust) {
-			return lost(last)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-
 		start := time.Now()
-		attempt, cancel := context.WithDeadline(ctx, trust)
-		err := renew(attempt)
+		attempt, cancel := context.WithDeadline(ctx, k.trust())
+		err := k.renew(attempt)
 		cancel()
 		switch {
 		case err == nil:
-			since, last = start, nil
+			k.since = start
+			k.end.Reset(time.Until(k.trust()))
+			wait = time.Until(start.Add(k.ttl / 3))
 		case errors.Is(err, ErrLost):
-			return lost(err)
+			return err
+		case !time.Now().Before(k.trust()):
+			return errors.Join(ErrLost, err)
 		default:
-			last = err
+			// Sooner than after a success: a short hiccup is to cost little trust.
+			wait = min(k.ttl/30, time.Until(k.trust()))
 		}
 	}
-}
-
-func lost(why error) error {
-	switch {
-	case why == nil:
-		return ErrLost
-	case errors.Is(why, ErrLost):
-		return why
-	}
-	return errors.Join(ErrLost, why)
 }

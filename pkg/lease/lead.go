@@ -10,6 +10,10 @@ import (
 // is a read, and a dead leader's place is to be taken within a second.
 const electionPause = 500 * time.Millisecond
 
+// lastWords is how long a leader that steps down may take to say so: a lease
+// that is not given back ends by itself.
+const lastWords = 500 * time.Millisecond
+
 // Lead runs work while it holds the named lease, again and again until ctx
 // ends, and then returns nil:
 //
@@ -24,8 +28,16 @@ func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && report != nil {
+		if err == nil {
+			continue
+		}
+		if report != nil {
 			report(err)
+		}
+		select { // what fails at once would do so without end
+		case <-ctx.Done():
+			return nil
+		case <-time.After(min(electionPause, ttl/3)):
 		}
 	}
 }
@@ -38,13 +50,13 @@ func follow(ctx context.Context, store Store, name string, ttl time.Duration, wo
 		if err == nil {
 			return lead(ctx, store, held, start, ttl, work)
 		}
+		if !errors.Is(err, ErrHeld) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(min(electionPause, ttl/3)):
-		}
-		if !errors.Is(err, ErrHeld) {
-			return err
 		}
 	}
 }
@@ -64,7 +76,7 @@ func lead(ctx context.Context, store Store, held Held, since time.Time, ttl time
 	err := work(kept, held)
 	stop()
 
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl/3)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(lastWords, ttl/3))
 	defer cancel()
 	if e := store.Release(last, held); e != nil && !errors.Is(e, ErrLost) {
 		err = errors.Join(err, e)

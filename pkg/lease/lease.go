@@ -32,6 +32,7 @@ type Store interface {
 	Release(ctx context.Context, held Held) error
 }
 
-// margin is how much earlier than its end a lease is no longer trusted: time
-// for a handler to notice, and for timers that fire late.
-func margin(ttl time.Duration) time.Duration { return ttl / 10 }
+// Trust is how long a lease of the given ttl may be relied on by its holder,
+// from the moment at which it was asked for: a tenth less than ttl, which is
+// time for a handler to notice, and for timers that fire late.
+func Trust(ttl time.Duration) time.Duration { return ttl - ttl/10 }

@@ -96,6 +96,8 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 		return db.stillThere()
 	case bounded.Err() != nil || errors.Is(err, sql.ErrTxDone):
 		return errors.Join(context.Cause(bounded), err) // it was rolled back before
+	case !broken(err):
+		return err // what it broke was the application's own rule
 	}
 	// The pool is to open a new connection: this one's view may be broken.
 	_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })

@@ -30,7 +30,7 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 			}
 		}
 		var err error
-		if full, err = t.room(len(batch)); full != nil || err != nil {
+		if full, err = t.takeRoom(len(batch)); full != nil || err != nil {
 			return err
 		}
 		at = t.now
@@ -46,25 +46,33 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 	return added, nil
 }
 
-// room returns ErrQueueFull as full where n more pending jobs would be too many.
-func (t *tx) room(n int) (full, err error) {
-	limit, pending := 0, 0
-	err = t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
-		func(s *sqlite3.Stmt) error { limit = s.ColumnInt(0); return nil })
-	if err != nil || limit == 0 {
-		return nil, err
+// room is how many pending jobs the file allows and has. It is counted once a
+// transaction.
+type room struct{ limit, pending int }
+
+// takeRoom returns ErrQueueFull as full where n more pending jobs would be too many.
+func (t *tx) takeRoom(n int) (full, err error) {
+	if t.room == nil {
+		t.room = new(room)
+		err := t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
+			func(s *sqlite3.Stmt) error { t.room.limit = s.ColumnInt(0); return nil })
+		if err == nil && t.room.limit > 0 {
+			// Two counts, as each has its partial index.
+			err = t.query(`SELECT
+				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
+				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`,
+				func(s *sqlite3.Stmt) error { t.room.pending = s.ColumnInt(0); return nil }, t.room.limit)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	if n <= limit {
-		// Two counts, as each has its partial index.
-		err = t.query(`SELECT
-			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
-			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`,
-			func(s *sqlite3.Stmt) error { pending = s.ColumnInt(0); return nil }, limit-n+1)
+	if t.room.limit > 0 && t.room.pending+n > t.room.limit {
+		return fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
+			jobs.ErrQueueFull, t.room.limit), nil
 	}
-	if err == nil && pending+n > limit {
-		full = fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending", jobs.ErrQueueFull, limit)
-	}
-	return full, err
+	t.room.pending += n
+	return nil, nil
 }
 
 // enqueue inserts jobs that were checked. Twins within one batch meet as

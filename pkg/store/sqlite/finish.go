@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -66,8 +67,8 @@ func wasAccepted(c *conn, o jobs.Outcome) (yes bool, err error) {
 // keepError writes the history of an attempt that ends without completing,
 // while it still holds the job.
 func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
-	_, err := t.exec(`INSERT INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, j.started_at, ?, ?
+	_, err := t.exec(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?, ?
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
 		WHERE j.id = ? AND j.status = 'running' AND j.lease_token = ?`, t.now, why, ref.ID, ref.Token)
 	return err
@@ -84,6 +85,8 @@ func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) e
 	}, write, follow)
 	switch {
 	case errors.Is(err, lease.ErrLost):
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has ended with the lease
+		defer cancel()
 		err = errors.Join(err, s.db.writer.do(ctx, func(t *tx) error { return t.reject(o) }))
 	case errors.Is(err, jobs.ErrUnknown):
 		var yes bool

@@ -161,7 +161,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 // Workers implements jobs.Inspector. The rows of dead workers that nobody has
 // reaped yet are left out.
 func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
-	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, seat_file,
+	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, seat_file, boot,
 		(SELECT count(*) FROM sync_jobs WHERE status = 'running' AND lease_owner = w.id),
 		EXISTS (SELECT 1 FROM sync_leases WHERE name = 'leader' AND owner = w.id)
 		FROM sync_workers w ORDER BY id`)
@@ -173,14 +173,15 @@ func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
 	for rows.Next() {
 		var w jobs.WorkerRow
 		var types, queues string
-		var seatFile int64
-		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &seatFile, &w.Running, &w.Leader); err != nil {
+		var m member
+		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &m.seatFile, &m.boot, &w.Running, &w.Leader); err != nil {
 			return nil, wrapError("list workers", err)
 		}
 		if err := errors.Join(json.Unmarshal([]byte(types), &w.Types), json.Unmarshal([]byte(queues), &w.Queues)); err != nil {
 			return nil, wrapError("list workers", err)
 		}
-		if alive, err := db.seated(w.ID, seatFile); err != nil {
+		m.id = w.ID
+		if alive, err := db.seated(m); err != nil {
 			return nil, wrapError("list workers", err)
 		} else if alive {
 			list = append(list, w)

@@ -17,14 +17,15 @@ type leaseRow struct {
 }
 
 func (s *seat) leaseRow(c *conn, name string) (row leaseRow, err error) {
-	var seatFile int64
-	err = c.query(`SELECT owner, token, expires_at, seat_file FROM sync_leases JOIN sync_workers ON id = owner WHERE name = ?`,
+	var owner member
+	err = c.query(`SELECT owner, token, expires_at, seat_file, boot FROM sync_leases JOIN sync_workers ON id = owner WHERE name = ?`,
 		func(s *sqlite3.Stmt) error {
-			row.owner, row.token, row.expires, seatFile = s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
+			row.owner, row.token, row.expires = s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2)
+			owner = member{row.owner, s.ColumnInt64(3), s.ColumnText(4)}
 			return nil
 		}, name)
 	if err == nil && row.owner != 0 {
-		row.alive, err = s.db.seated(row.owner, seatFile)
+		row.alive, err = s.db.seated(owner)
 	}
 	return row, err
 }

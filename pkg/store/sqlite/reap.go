@@ -47,15 +47,15 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 		if version, err = dataVersion(c); err != nil {
 			return err
 		}
-		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND lease_owner <> ? AND lease_expires_at <= ?`,
-			refsInto(expired), s.id, s.db.clock.Now())
+		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
+			refsInto(expired), s.db.clock.Now())
 	})
 	if err != nil {
 		return nil, wrapError("look for the dead", err)
 	}
 	var dead []member
 	for _, m := range all {
-		alive, err := s.db.seated(m.id, m.seatFile)
+		alive, err := s.db.seated(m)
 		if err != nil {
 			return nil, wrapError("look for the dead", err)
 		}
@@ -81,7 +81,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 			reaped = append(reaped, jobs...)
 		}
 		for _, ref := range stuck {
-			jobs, err := s.giveBack(t, "did not renew its lease", `id = ?2 AND lease_token = ?3 AND lease_expires_at <= ?4`,
+			jobs, err := s.giveBack(t, "did not renew its lease", stuckNow,
 				ref.ID, ref.Token, t.mono)
 			if err != nil {
 				return err
@@ -118,6 +118,9 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 	return stuck
 }
 
+// stuckNow is a stuck attempt's condition, for giveBack.
+const stuckNow = `id = ?2 AND lease_token = ?3 AND coalesce(lease_expires_at, 0) <= ?4`
+
 // bury removes a worker that is dead or leaves, and gives back what it held.
 func (s *seat) bury(t *tx, id int64, how string) ([]jobs.Reaped, error) {
 	reaped, err := s.giveBack(t, how, `lease_owner = ?2`, id)
@@ -140,7 +143,7 @@ func (s *seat) giveBack(t *tx, what, condition string, args ...any) (reaped []jo
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
 		?1, j.attempts, coalesce(j.max_attempts, '?')))`
 	first := append([]any{what}, args...)
-	_, err = t.exec(fmt.Sprintf(`INSERT INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
+	_, err = t.exec(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
 		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, %s
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
 		WHERE j.status = 'running' AND j.%s`, len(first)+1, why, condition), append(first, t.now)...)

@@ -22,7 +22,7 @@ CREATE TABLE sync_jobs (
 	payload          TEXT    NOT NULL CHECK (length(CAST(payload AS BLOB)) <= 1048576),
 	status           TEXT    NOT NULL DEFAULT 'pending'
 	                 CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
-	attempts         INTEGER NOT NULL DEFAULT 0,
+	attempts         INTEGER NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND 1000000000),
 	created_at       REAL    NOT NULL DEFAULT ` + now + `,
 	started_at       REAL,
 	completed_at     REAL,    -- when it ended, however it ended
@@ -36,12 +36,18 @@ CREATE TABLE sync_jobs (
 	unique_key       TEXT,    -- as long as the job keeps it to itself
 	unique_for       TEXT CHECK (unique_for IN ('active', 'pending', 'forever')),
 	lease_owner      INTEGER, -- sync_workers.id; of the last holder, once it has ended
-	lease_token      INTEGER NOT NULL DEFAULT 0,
+	lease_token      INTEGER NOT NULL DEFAULT 0 CHECK (lease_token BETWEEN 0 AND 1000000000000000),
 	lease_expires_at INTEGER, -- ms on the kernel's monotonic clock
 	result           TEXT,
 	progress         TEXT,
 	CHECK (status <> 'running' OR lease_owner IS NOT NULL)
 ) STRICT;
+
+-- Who moves a due job into the future takes it from among those that a claim reads.
+CREATE TRIGGER sync_jobs_moved AFTER UPDATE OF run_at, due, status ON sync_jobs
+	WHEN NEW.due = 1 AND NEW.status = 'pending' AND NEW.run_at > ` + now + ` + 0.001 BEGIN
+	UPDATE sync_jobs SET due = 0 WHERE id = NEW.id;
+END;
 
 -- What can be claimed, in the order of claims.
 CREATE INDEX sync_jobs_due ON sync_jobs (queue, job_type, priority DESC, run_at, id)
@@ -80,7 +86,8 @@ CREATE TABLE sync_workers (
 	queues      TEXT    NOT NULL,
 	listen      TEXT,
 	started_at  REAL    NOT NULL,
-	seat_file   INTEGER NOT NULL  -- the inode of the -workers file that it locked
+	seat_file   INTEGER NOT NULL, -- the inode of the -workers file that it locked
+	boot        TEXT    NOT NULL  -- of the kernel that it runs under
 ) STRICT;
 
 CREATE TABLE sync_leases (

@@ -47,9 +47,9 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 				return err
 			}
 		}
-		_, err := t.exec(`INSERT INTO sync_workers (host, pid, concurrency, types, queues, listen, started_at, seat_file)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, who.Host, who.PID, who.Concurrency, string(types), string(queues),
-			null(who.Listen), t.now, inode(s.file))
+		_, err := t.exec(`INSERT INTO sync_workers (host, pid, concurrency, types, queues, listen, started_at, seat_file, boot)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, who.Host, who.PID, who.Concurrency, string(types), string(queues),
+			null(who.Listen), t.now, inode(s.file), db.boot)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,13 @@ func (s *seat) Changes() <-chan struct{} { return s.watcher.changes }
 // Leave implements jobs.Seat.
 func (s *seat) Leave(ctx context.Context) error {
 	err := s.db.writer.do(ctx, func(t *tx) error {
-		_, err := s.bury(t, s.id, "left")
+		// Given back, not failed: that the worker ends is no fault of theirs.
+		_, err := t.exec(`UPDATE sync_jobs SET status = 'pending', due = 1, run_at = ?, attempts = attempts - 1, lease_expires_at = NULL
+			WHERE status = 'running' AND lease_owner = ?`, t.now, s.id)
+		if err != nil {
+			return err
+		}
+		_, err = s.bury(t, s.id, "left")
 		return err
 	})
 	return wrapError("leave", errors.Join(err, s.close()))
@@ -101,14 +107,23 @@ func (s *seat) close() (err error) {
 	return err
 }
 
+// member is a worker of the fleet.
+type member struct {
+	id, seatFile int64
+	boot         string
+}
+
 // seated says whether the worker's process, or one that guards its children,
-// lives. Where its seat was taken in another file (somebody replaced it) there
-// is no telling: then only the lease counts.
-func (db *DB) seated(id, seatFile int64) (bool, error) {
-	if seatFile != inode(db.probe) {
+// lives. No process outlives its kernel. Where its seat was taken in another
+// file (somebody replaced it) there is no telling: then only the lease counts.
+func (db *DB) seated(m member) (bool, error) {
+	switch {
+	case m.boot != db.boot:
+		return false, nil
+	case m.seatFile != inode(db.probe):
 		return true, nil
 	}
-	return db.probe.Held(id)
+	return db.probe.Held(m.id)
 }
 
 func inode(f *seatFile) int64 { return int64(f.info.Sys().(*syscall.Stat_t).Ino) }
@@ -116,14 +131,12 @@ func inode(f *seatFile) int64 { return int64(f.info.Sys().(*syscall.Stat_t).Ino)
 // members are the workers that have a row, or that somebody has deleted the row
 // of while they held jobs: their seats tell whether they live all the same.
 func (db *DB) members(c *conn) (list []member, err error) {
-	err = c.query(`SELECT id, seat_file FROM sync_workers
-		UNION ALL SELECT DISTINCT lease_owner, ? FROM sync_jobs
+	err = c.query(`SELECT id, seat_file, boot FROM sync_workers
+		UNION ALL SELECT DISTINCT lease_owner, ?, ? FROM sync_jobs
 			WHERE status = 'running' AND lease_owner NOT IN (SELECT id FROM sync_workers)`,
 		func(s *sqlite3.Stmt) error {
-			list = append(list, member{s.ColumnInt64(0), s.ColumnInt64(1)})
+			list = append(list, member{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnText(2)})
 			return nil
-		}, inode(db.probe))
+		}, inode(db.probe), db.boot)
 	return list, err
 }
-
-type member struct{ id, seatFile int64 }

@@ -73,6 +73,7 @@ type DB struct {
 	opts   Options
 	log    *zap.Logger
 	clock  leaseClock
+	boot   string // of the kernel
 	file   fileID
 	writer *writer
 
@@ -139,6 +140,9 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 	if db.clock, err = newLeaseClock(); err != nil {
 		return nil, err
 	}
+	if db.boot, err = bootID(); err != nil {
+		return nil, err
+	}
 	if err := db.prepareFiles(); err != nil {
 		return nil, err
 	}
@@ -184,7 +188,11 @@ func (db *DB) prepareFiles() error {
 // ownFiles makes the files that are not there, as private as the database, and
 // sees that the others are: the driver asks the umask instead.
 func (db *DB) ownFiles() error {
-	for _, suffix := range []string{"", "-wal", "-shm", "-workers"} {
+	suffixes := []string{"", "-workers"}
+	if walMode(db.path) {
+		suffixes = append(suffixes, "-wal", "-shm")
+	}
+	for _, suffix := range suffixes {
 		f, err := openOrCreate(db.path+suffix, db.path)
 		if err == nil {
 			err = errors.Join(takeAfter(f, db.path), f.Close())
@@ -196,8 +204,22 @@ func (db *DB) ownFiles() error {
 	return nil
 }
 
+// walMode says whether the database is in WAL mode, by its header
+// (https://sqlite.org/fileformat.html, 1.3). Where it is not, a -wal file beside
+// it would have the driver skip the locks of the mode that it is in.
+func walMode(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var header [20]byte
+	_, err = f.ReadAt(header[:], 0)
+	return err == nil && header[18] == 2 && header[19] == 2
+}
+
 // openPatience is how long an Open waits for the locks of others.
-const openPatience = 30 * time.Second
+const openPatience = 15 * time.Second
 
 // connect opens the connections and migrates.
 func (db *DB) connect(ctx context.Context) (err error) {
@@ -245,13 +267,16 @@ func (db *DB) connect(ctx context.Context) (err error) {
 // setWAL turns to WAL mode. On a fresh file, that many open at once, SQLite may
 // say BUSY without having asked the busy handler: whoever wins does it for all.
 func setWAL(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	for {
 		err := c.Exec(`PRAGMA journal_mode = WAL`)
-		if !errors.Is(err, sqlite3.BUSY) || ctx.Err() != nil {
+		if !errors.Is(err, sqlite3.BUSY) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
+			return fmt.Errorf("another program keeps it locked: %w", err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -1,13 +1,16 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -32,8 +35,12 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 		turn = jobs.Turn{}
 		for _, o := range outcomes {
 			accepted, err := s.finish(t, o)
-			if err != nil {
+			if err != nil && broken(err) {
 				return err
+			}
+			if err != nil {
+				// Others are not to wait for it; its lease will end.
+				s.db.log.Error("outcome can't be written", zap.Int64("job", o.ID), zap.Error(err))
 			}
 			if !accepted {
 				turn.Rejected = append(turn.Rejected, o.Ref)
@@ -42,13 +49,17 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 				}
 			}
 		}
-		if t.again && len(before) > 0 {
-			there, err := s.holds(t, before[0].Ref)
-			if err != nil {
-				return err
+		if t.again {
+			for _, c := range before {
+				holds, err := s.holds(t, c.Ref)
+				if err != nil {
+					return err
+				}
+				if holds {
+					turn.Claimed = append(turn.Claimed, c)
+				}
 			}
-			if there { // the commit that failed has happened
-				turn.Claimed = before
+			if len(turn.Claimed) > 0 { // the commit that failed has happened
 				return nil
 			}
 		}
@@ -76,13 +87,7 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 
 // byOrder is the order of claims: RETURNING gives rows in none.
 func byOrder(a, b jobs.Claimed) int {
-	switch {
-	case a.Priority != b.Priority:
-		return b.Priority - a.Priority
-	case !a.RunAt.Equal(b.RunAt):
-		return a.RunAt.Compare(b.RunAt)
-	}
-	return int(a.ID - b.ID)
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.RunAt.Compare(b.RunAt), cmp.Compare(a.ID, b.ID))
 }
 
 // A bite of delayed jobs is promoted at a time, until all that have come due
@@ -118,13 +123,21 @@ func nextDue(c *conn, now float64) (wait time.Duration, err error) {
 	return wait, err
 }
 
+// maxArms bounds the arms of one union: SQLite compiles them one inside the
+// other, and they fill its stack.
+const maxArms = 50
+
 // claim is what a pool's claim asks for, as SQL: one arm for each queue and
 // type, as each has its run of the index, and ORDER BY and LIMIT on their union
-// itself, which SQLite then merges instead of sorting.
+// itself, which SQLite then merges instead of sorting. ?1 is the time.
 type claim struct {
-	arms string // the union, without ORDER BY
+	unions []union // one, but for very many queues and types
+	free   int
+}
+
+type union struct {
+	arms string
 	args []any
-	free int
 }
 
 func (s *seat) claims(want jobs.Want) (claims []claim) {
@@ -134,18 +147,33 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 		}
 		c := claim{free: p.Free}
 		var arms []string
+		var u union
+		flush := func() {
+			u.arms = strings.Join(arms, " UNION ALL ")
+			c.unions = append(c.unions, u)
+			arms, u = nil, union{}
+		}
 		for _, queue := range p.Queues {
 			for _, jobType := range want.Types {
-				n := len(c.args)
+				if len(arms) == maxArms {
+					flush()
+				}
+				n := len(u.args)
 				arms = append(arms, fmt.Sprintf(`SELECT id, priority, run_at FROM sync_jobs
 					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, n+2, n+3))
-				c.args = append(c.args, queue, jobType)
+				u.args = append(u.args, queue, jobType)
 			}
 		}
-		c.arms = strings.Join(arms, " UNION ALL ")
+		flush()
 		claims = append(claims, c)
 	}
 	return claims
+}
+
+// best is the union's candidates for a claim, as a subselect with its arguments.
+func (u union) best(now float64, free int) (query string, args []any) {
+	args = append([]any{now}, u.args...)
+	return fmt.Sprintf(`%s ORDER BY priority DESC, run_at, id LIMIT ?%d`, u.arms, len(args)+1), append(args, free)
 }
 
 // peek says whether a claim would find something, or a promotion.
@@ -153,9 +181,11 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 	now := s.db.now()
 	found := func(*sqlite3.Stmt) error { work = true; return nil }
 	for _, claim := range claims {
-		err := c.query(claim.arms+` LIMIT 1`, found, append([]any{now}, claim.args...)...)
-		if err != nil || work {
-			return work, 0, err
+		for _, u := range claim.unions {
+			err := c.query(u.arms+` LIMIT 1`, found, append([]any{now}, u.args...)...)
+			if err != nil || work {
+				return work, 0, err
+			}
 		}
 	}
 	err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? LIMIT 1`, found, now)
@@ -169,17 +199,24 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 // claim takes jobs for one pool. What the job does not name itself (attempts,
 // timeout) is stored with its first claim, so that the reaper knows it too.
 func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error {
-	n := len(c.args) + 1
+	source, args := c.unions[0].best(t.now, c.free)
+	if len(c.unions) > 1 {
+		ids, err := c.bestOfAll(t)
+		if err != nil {
+			return err
+		}
+		source, args = `SELECT value AS id FROM json_each(?2)`, []any{t.now, ids}
+	}
+	n := len(args)
 	sql := fmt.Sprintf(`UPDATE sync_jobs SET
 			status = 'running', attempts = attempts + 1, started_at = ?1, due = 0, error = NULL, progress = NULL,
 			lease_owner = ?%d, lease_token = lease_token + 1, lease_expires_at = ?%d,
 			max_attempts = coalesce(max_attempts, ?%d), timeout = coalesce(timeout, ?%d),
 			unique_key = iif(unique_for = 'pending', NULL, unique_key)
-		WHERE id IN (SELECT id FROM (%s ORDER BY priority DESC, run_at, id LIMIT ?%d)) AND status = 'pending'
+		WHERE id IN (SELECT id FROM (%s)) AND status = 'pending'
 		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at`,
-		n+1, n+2, n+3, n+4, c.arms, n+5)
-	args := append([]any{t.now}, c.args...)
-	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds(), c.free)
+		n+1, n+2, n+3, n+4, source)
+	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
 	return t.query(sql, func(s *sqlite3.Stmt) error {
 		*into = append(*into, jobs.Claimed{
 			Ref:  jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
@@ -192,6 +229,28 @@ func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error
 	}, args...)
 }
 
+// bestOfAll is the best of the candidates of several unions, as a JSON array of ids.
+func (c claim) bestOfAll(t *tx) (ids []byte, err error) {
+	var all []jobs.Claimed
+	for _, u := range c.unions {
+		query, args := u.best(t.now, c.free)
+		err := t.query(query, func(s *sqlite3.Stmt) error {
+			all = append(all, jobs.Claimed{Ref: jobs.Ref{ID: s.ColumnInt64(0)}, Priority: s.ColumnInt(1),
+				RunAt: jobs.Seconds(s.ColumnFloat(2)).Time()})
+			return nil
+		}, args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, byOrder)
+	best := make([]int64, min(c.free, len(all)))
+	for i := range best {
+		best[i] = all[i].ID
+	}
+	return json.Marshal(best)
+}
+
 // holds says whether the attempt is this worker's, now.
 func (s *seat) holds(t *tx, ref jobs.Ref) (holds bool, err error) {
 	err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'running' AND lease_token = ? AND lease_owner = ?`,
@@ -201,28 +260,29 @@ func (s *seat) holds(t *tx, ref jobs.Ref) (holds bool, err error) {
 
 // Left implements jobs.Seat.
 func (s *seat) Left(_ context.Context, want jobs.Want) (left bool, err error) {
-	var args []any
-	var arms []string
+	var queues []string
 	for _, p := range want.Pools {
-		for _, queue := range p.Queues {
-			for _, jobType := range want.Types {
-				at := len(args)
-				args = append(args, queue, jobType)
-				for _, where := range []string{`'pending' AND due = 1`, `'pending' AND due = 0`, `'running'`} {
-					arms = append(arms, fmt.Sprintf(
-						`SELECT 1 FROM sync_jobs WHERE status = %s AND queue = ?%d AND job_type = ?%d`, where, at+1, at+2))
-				}
-			}
-		}
+		queues = append(queues, p.Queues...)
+	}
+	queueList, _ := json.Marshal(queues) // strings: no error
+	typeList, _ := json.Marshal(want.Types)
+	var arms []string
+	for _, status := range []string{`'running'`, `'pending' AND due = 1`, `'pending' AND due = 0`} {
+		arms = append(arms, `SELECT 1 FROM sync_jobs WHERE status = `+status+`
+			AND queue IN (SELECT value FROM json_each(?1)) AND job_type IN (SELECT value FROM json_each(?2))`)
 	}
 	err = s.db.read(func(c *conn) error {
 		return c.query(strings.Join(arms, " UNION ALL ")+` LIMIT 1`,
-			func(*sqlite3.Stmt) error { left = true; return nil }, args...)
+			func(*sqlite3.Stmt) error { left = true; return nil }, queueList, typeList)
 	})
 	return left, wrapError("left", err)
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+// seconds is a duration in seconds; what is longer than some 30 years is that
+// long: anybody may write such numbers.
+func seconds(s float64) time.Duration {
+	return time.Duration(max(-1e9, min(s, 1e9)) * float64(time.Second))
+}
 
 func wrapError(doing string, err error) error {
 	if err == nil {

@@ -56,7 +56,7 @@ func (w *watcher) close() {
 // burst gets them all. While somebody holds the write lock it goes on looking.
 func (w *watcher) run() {
 	var seen int64
-	next := len(looks) // of looks; past the end: wait for an event
+	next := 0 // of looks, as a commit may be under way; past the end: wait for an event
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -75,6 +75,7 @@ func (w *watcher) run() {
 			next = 0
 			continue
 		case err := <-w.notify.Errors:
+			next = 0
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
 			continue
 		case <-tick:

@@ -28,7 +28,9 @@ type writer struct {
 	conn *conn
 	tx   *tx
 
-	walPages int // in use, after the last commit
+	walPages       int // in use, after the last commit
+	checkpointing  bool
+	nextCheckpoint time.Time
 
 	mu      sync.Mutex
 	waiting []*op
@@ -40,9 +42,10 @@ type writer struct {
 // a new transaction, the one before having been rolled back or, where tx.again
 // is set, being in doubt.
 type op struct {
-	run  func(*tx) error
-	err  error
-	done chan struct{}
+	run   func(*tx) error
+	err   error
+	done  chan struct{}
+	doubt chan struct{} // closed when a commit failed that may have happened: finding out can take long
 }
 
 // tx is what an operation works in: one write transaction, with one time.
@@ -51,6 +54,7 @@ type tx struct {
 	now   float64 // wall clock, Unix seconds
 	mono  int64   // lease clock, ms
 	again bool    // a commit of this operation failed, and may have happened
+	room  *room   // for pending jobs; nil until somebody asks
 }
 
 func newWriter(db *DB) (*writer, error) {
@@ -90,6 +94,9 @@ func (w *writer) patience() func(context.Context, int) bool {
 	var since, warned time.Time
 	wait := patience(0, func() bool { return w.db.alive.Err() == nil && w.wanted() })
 	return func(ctx context.Context, count int) bool {
+		if w.checkpointing {
+			return false // it holds the lock that everybody waits for
+		}
 		if count == 0 {
 			since, warned = time.Now(), time.Time{}
 		}
@@ -103,35 +110,45 @@ func (w *writer) patience() func(context.Context, int) bool {
 	}
 }
 
-// do has an operation carried out in the next group and returns its error, or
-// ctx's if that ended before the operation was begun.
+// do has an operation carried out in the next group and returns its error. When
+// ctx ends first, it returns ctx's error for an operation that was not begun,
+// and ErrUnknown for one whose commit is in doubt.
 func (w *writer) do(ctx context.Context, run func(*tx) error) error {
-	o := &op{run: run, done: make(chan struct{})}
+	o := &op{run: run, done: make(chan struct{}), doubt: make(chan struct{})}
+	if err := w.add(ctx, o); err != nil {
+		return err
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+	}
+	if w.abandon(o) {
+		return ctx.Err()
+	}
+	select {
+	case <-o.done: // its end is near, and must be known
+		return o.err
+	case <-o.doubt:
+		return fmt.Errorf("%w: %w", jobs.ErrUnknown, ctx.Err())
+	}
+}
+
+func (w *writer) add(ctx context.Context, o *op) error {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		w.mu.Unlock()
 		return err
 	}
 	if w.db.alive.Err() != nil {
-		w.mu.Unlock()
 		return w.db.closed()
 	}
 	w.waiting = append(w.waiting, o)
-	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
-
-	select {
-	case <-o.done:
-	case <-ctx.Done():
-		if w.abandon(o) {
-			return ctx.Err()
-		}
-		<-o.done // begun: its end is near, and must be known
-	}
-	return o.err
+	return nil
 }
 
 func (w *writer) abandon(o *op) bool {
@@ -213,7 +230,7 @@ func (w *writer) group() {
 
 // runAll runs the operations in the open transaction; bad is the one that failed.
 func (w *writer) runAll(ops []*op) (bad int, err error) {
-	w.tx.now, w.tx.mono = w.db.now(), w.db.clock.Now()
+	w.tx.now, w.tx.mono, w.tx.room = w.db.now(), w.db.clock.Now(), nil
 	for i, o := range ops {
 		if err := o.run(w.tx); err != nil {
 			return i, err
@@ -222,16 +239,23 @@ func (w *writer) runAll(ops []*op) (bad int, err error) {
 	return 0, nil
 }
 
-// commit ends the transaction. When COMMIT fails the operations may have
-// happened nevertheless (the frames were written, their sync failed): they are
-// run again on a fresh connection, knowing so, until that is proven or done.
+// commit ends the transaction. When COMMIT fails in the file's depths the
+// operations may have happened nevertheless (the frames were written, their
+// sync failed): they are run again on a fresh connection, knowing so, until that
+// is proven or done.
 func (w *writer) commit(ops []*op) error {
 	err := w.conn.Exec(`COMMIT`)
+	switch {
+	case err == nil:
+		return w.db.stillThere()
+	case !w.conn.GetAutocommit() || errors.Is(err, sqlite3.FULL):
+		w.conn.rollback() // it did not happen
+		return w.explain(err)
+	}
+	for _, o := range ops {
+		close(o.doubt)
+	}
 	for pause := 10 * time.Millisecond; err != nil; pause = min(2*pause, time.Second) {
-		if errors.Is(err, sqlite3.FULL) && !w.tx.again {
-			w.conn.rollback()
-			return diskFull(w.db.path, err)
-		}
 		w.db.log.Error("commit failed: whether it happened is found out on a new connection", zap.Error(err))
 		select {
 		case <-w.db.alive.Done():
@@ -262,14 +286,11 @@ func (w *writer) prove(ops []*op) error {
 // fail answers operations whose transaction could not be carried out; nothing
 // of it has happened. The connection is replaced: its view may be broken.
 func (w *writer) fail(ops []*op, err error) {
-	if errors.Is(err, sqlite3.FULL) {
-		err = diskFull(w.db.path, err)
-	}
 	w.conn.rollback()
 	if e := w.db.stillThere(); e != nil {
 		err = e
 	}
-	answer(ops, err)
+	answer(ops, w.explain(err))
 	if e := w.connect(); e != nil {
 		w.db.failed(fmt.Errorf("open the write connection again: %w", e))
 	}
@@ -293,6 +314,10 @@ func broken(err error) bool {
 	return false
 }
 
-func diskFull(path string, err error) error {
-	return fmt.Errorf("%s: the disk is full, nothing was written: make room and try again: %w", path, err)
+// explain says what a person can do about an error.
+func (w *writer) explain(err error) error {
+	if errors.Is(err, sqlite3.FULL) {
+		return fmt.Errorf("%s: the disk is full, nothing was written: make room and try again: %w", w.db.path, err)
+	}
+	return err
 }
