@@ -34,7 +34,7 @@ func holdBatch(dir string) {
 		os.Exit(1)
 	}
 	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin) // until killed
 	os.Exit(1)
 }
 

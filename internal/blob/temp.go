@@ -64,7 +64,7 @@ func lock(name string, how int) (*os.File, error) {
 		if err == nil {
 			return dir, nil
 		}
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			dir.Close()
 			return nil, err
 		}

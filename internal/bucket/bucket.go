@@ -69,9 +69,10 @@ func ParseID(s string) (ID, error) {
 
 func (id ID) String() string { return uuid.UUID(id).String() }
 
-// MarshalText and UnmarshalText are String and ParseID, for JSON.
+// MarshalText is String, for JSON.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// UnmarshalText is ParseID, for JSON.
 func (id *ID) UnmarshalText(text []byte) (err error) {
 	*id, err = ParseID(string(text))
 	return err

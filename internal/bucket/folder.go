@@ -140,10 +140,10 @@ func (f *folder) readFile(ctx context.Context, e *TreeEntry) error {
 			return err
 		}
 		n, err := io.ReadFull(file, buf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil && err != io.ErrUnexpectedEOF {
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
 		read += int64(n)
@@ -168,8 +168,7 @@ func (f *folder) readFile(ctx context.Context, e *TreeEntry) error {
 
 // unfit is the one line about a path that can't be committed.
 func unfit(p string, err error) error {
-	var inner *fs.PathError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		err = inner.Err // it would name the path once more
 	}
 	return fmt.Errorf("%w: %q: %w", ErrUnfit, p, err)

@@ -68,8 +68,11 @@ func (m *Manifest) KeyFor(identity ed25519.PrivateKey) (Key, error) {
 		return Key{}, fmt.Errorf("unwrap key of %s: %w", m.Name, err)
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, maxWrapped))
-	if err != nil || len(plain) != len(Key{}) {
-		return Key{}, fmt.Errorf("unwrap key of %s: not a bucket key (%v)", m.Name, err)
+	if err != nil {
+		return Key{}, fmt.Errorf("unwrap key of %s: %w", m.Name, err)
+	}
+	if len(plain) != len(Key{}) {
+		return Key{}, fmt.Errorf("unwrap key of %s: %d bytes are no bucket key", m.Name, len(plain))
 	}
 	return Key(plain), nil
 }

@@ -39,7 +39,7 @@ func checkTarget(p, target string) error {
 	}
 	depth := strings.Count(p, "/")
 	named := false
-	for _, part := range strings.Split(target, "/") {
+	for part := range strings.SplitSeq(target, "/") {
 		switch part {
 		case "", ".":
 		case "..":

@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// A process with the race detector stays for a second after its end.
-	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 

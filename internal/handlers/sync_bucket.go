@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sync/errgroup"
@@ -197,12 +198,12 @@ func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *buck
 func (h *Home) downloads(versions []*bucket.Manifest, peers []bucket.PeerID) ([]jobs.New, error) {
 	var list []jobs.New
 	seen := make(map[cid.Cid]bool)
-	for i := len(versions) - 1; i >= 0; i-- {
-		if seen[versions[i].Pins.Cid] {
+	for _, m := range slices.Backward(versions) {
+		if seen[m.Pins.Cid] {
 			continue
 		}
-		seen[versions[i].Pins.Cid] = true
-		n, err := downloadJob(versions[i], peers)
+		seen[m.Pins.Cid] = true
+		n, err := downloadJob(m, peers)
 		if err != nil {
 			return nil, err
 		}

@@ -47,8 +47,7 @@ func (e *BusyError) Unwrap() error { return ErrBusy }
 // unreachable wraps what the transport says. Our own port is left out: with it
 // no two failures would read the same, and each would be written to the book.
 func unreachable(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		bare := *op
 		bare.Source = nil
 		err = &bare

@@ -247,7 +247,7 @@ func liar(t *testing.T, id peer.Identity, answer http.HandlerFunc) peer.Peer {
 	server := &http.Server{Handler: answer, TLSConfig: &tls.Config{
 		Certificates: []tls.Certificate{certificate(t, id.Key())}, ClientAuth: tls.RequireAnyClientCert,
 	}}
-	go server.ServeTLS(ln, "", "")
+	go func() { _ = server.ServeTLS(ln, "", "") }() // it ends with Close
 	t.Cleanup(func() { server.Close() })
 	return peer.Peer{ID: id.ID(), URL: "https://" + ln.Addr().String()}
 }

@@ -96,7 +96,7 @@ func TestClientRefusesServers(t *testing.T) {
 				if err != nil {
 					return
 				}
-				go func() { io.Copy(io.Discard, conn); conn.Close() }()
+				go func() { _, _ = io.Copy(io.Discard, conn); conn.Close() }()
 			}
 		}()
 		_, err = newClient(t, someone(t)).Ping(t.Context(), peer.Peer{ID: id.ID(), URL: "https://" + ln.Addr().String()}, nil)

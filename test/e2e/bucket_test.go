@@ -160,7 +160,7 @@ func TestSync(t *testing.T) {
 	}
 
 	// A blob that rots is named.
-	for _, name := range strings.Fields(blobNames(t, mirror)) {
+	for name := range strings.FieldsSeq(blobNames(t, mirror)) {
 		path := filepath.Join(mirror.dir, "blobs", name[len(name)-3:len(name)-1], name)
 		info, err := os.Stat(path)
 		if err != nil {

@@ -119,19 +119,6 @@ func (f *seatFile) Held(id int64) (bool, error) {
 	return held, nil
 }
 
-// Replaced reports whether the path no longer names the file that was opened.
-// Locks on the old one then mean nothing to who comes later.
-func (f *seatFile) Replaced() (bool, error) {
-	now, err := os.Lstat(f.file.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look at the seats: %w", err)
-	}
-	return !os.SameFile(f.info, now), nil
-}
-
 // File is the descriptor behind the locks, for a child to inherit: the bytes
 // then stay held until that child has ended too.
 func (f *seatFile) File() *os.File { return f.file }

@@ -127,18 +127,6 @@ func TestSeatFileIsNoLink(t *testing.T) {
 	}
 }
 
-func TestSeatFileReplaced(t *testing.T) {
-	db := filepath.Join(t.TempDir(), "shoal.db")
-	old := openSeats(t, db)
-	wantReplaced(t, old, false)
-	if err := os.Remove(db + "-workers"); err != nil {
-		t.Fatal(err)
-	}
-	wantReplaced(t, old, true)
-	wantReplaced(t, openSeats(t, db), false)
-	wantReplaced(t, old, true)
-}
-
 func openSeats(t *testing.T, db string) *seatFile {
 	t.Helper()
 	f, err := openSeatFile(db)
@@ -153,13 +141,6 @@ func wantHeld(t *testing.T, f *seatFile, id int64, want bool) {
 	t.Helper()
 	if got, err := f.Held(id); err != nil || got != want {
 		t.Fatalf("Held(%d) = %v, %v; want %v", id, got, err, want)
-	}
-}
-
-func wantReplaced(t *testing.T, f *seatFile, want bool) {
-	t.Helper()
-	if got, err := f.Replaced(); err != nil || got != want {
-		t.Fatalf("Replaced() = %v, %v; want %v", got, err, want)
 	}
 }
 

@@ -145,7 +145,7 @@ func TestPinnedReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.Rollback() //nolint:errcheck // it only reads
+	defer reader.Rollback()
 	if err := reader.QueryRow(`SELECT count(*) FROM sync_jobs`).Scan(new(int)); err != nil {
 		t.Fatal(err)
 	}

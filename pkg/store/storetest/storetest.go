@@ -154,11 +154,12 @@ func (f *fixture) expect(id int64, status jobs.Status, attempts int) jobs.Row {
 // eventually tries until ok, which is to be true soon.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	tick := time.NewTicker(5 * time.Millisecond) // nothing tells of it: look at the file
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
 			f.Fatalf("never came: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond) // a look at the file; nothing else tells
 	}
 }
 

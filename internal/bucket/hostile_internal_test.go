@@ -198,7 +198,7 @@ func TestHostileTreeBlobs(t *testing.T) {
 		"pins are the tree's": {func(_ *blob.Batch, m *Manifest) { m.Pins = m.Tree }, ErrBadPins},
 	} {
 		m := f.version([]TreeEntry{good}, tc.edit)
-		if tc.want != ErrBadPins {
+		if !errors.Is(tc.want, ErrBadPins) {
 			f.refused(m, tc.want)
 		} else if _, err := Verify(t.Context(), f.blobs, f.owner, m); !errors.Is(err, tc.want) {
 			t.Errorf("%s: Verify: %v", name, err)
