@@ -1,6 +1,8 @@
 package main
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -137,6 +139,12 @@ func (c *call) bucketVerify() error {
 		return err
 	}
 	report, err := bucket.Verify(c.ctx, a.Blobs, a.Identity, m)
+	if damage := (*bucket.DamageError)(nil); errors.As(err, &damage) {
+		// The next ping finds the version incomplete, and has the blobs fetched.
+		err = errors.Join(err, c.home.Store.Write(c.ctx, func(tx *sql.Tx) error {
+			return a.Log.PinsIncomplete(c.ctx, tx, m.Bucket, m.Link())
+		}))
+	}
 	if err != nil {
 		return fmt.Errorf("version %d of %s: %w", m.Height, m.Name, err)
 	}

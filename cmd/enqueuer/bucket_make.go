@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/command"
@@ -94,6 +96,9 @@ func (c *call) bucketCommit() error {
 	if err != nil {
 		return err
 	}
+	if err := apart(c.Args().Get(1), c.home.Dir, filepath.Dir(c.home.DB)); err != nil {
+		return err
+	}
 	head, err := c.find(a.Log, c.Args().Get(0))
 	if err != nil {
 		return err
@@ -123,6 +128,53 @@ func (c *call) bucketCommit() error {
 		c.out.Printf("version %d: %s%s\n", v.Manifest.Height, command.Plural(v.Stats.Files, "file"), fresh)
 	}
 	return nil
+}
+
+// apart returns an error if one of the home's folders lies in dir, or dir in
+// it: a version that holds the identity gives it away.
+func apart(dir string, own ...string) error {
+	for _, home := range own {
+		for _, pair := range [][2]string{{dir, home}, {home, dir}} {
+			inside, err := within(pair[0], pair[1])
+			if err != nil {
+				return err
+			}
+			if inside {
+				return fmt.Errorf("%s can't be committed: %s lies in %s, and with it the home's private key would be given away; keep them apart",
+					dir, pair[1], pair[0])
+			}
+		}
+	}
+	return nil
+}
+
+// within says whether the folder inner is outer, or lies in it.
+func within(outer, inner string) (bool, error) {
+	want, err := os.Stat(outer)
+	if err != nil {
+		return false, err
+	}
+	at, err := filepath.Abs(inner)
+	if err != nil {
+		return false, err
+	}
+	if at, err = filepath.EvalSymlinks(at); err != nil {
+		return false, err
+	}
+	for {
+		info, err := os.Stat(at)
+		if err != nil {
+			return false, err
+		}
+		if os.SameFile(want, info) {
+			return true, nil
+		}
+		above := filepath.Dir(at)
+		if above == at {
+			return false, nil
+		}
+		at = above
+	}
 }
 
 // statsRow is what --json prints of a version's content.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/store/sqlite"
 )
 
 // shell is what all commands share.
@@ -57,6 +58,9 @@ var (
 // open opens the home that the flags name.
 func (c *call) open(need command.HomeOptions) (err error) {
 	o := command.HomeOf(c.Context)
+	if o.DB == sqlite.Memory {
+		return command.Usage("--db %s is private to one worker: there is nothing in it for anybody else", o.DB)
+	}
 	o.Make, o.Files = need.Make, need.Files
 	o.Store.Logger = c.log
 	c.home, err = command.OpenHome(c.ctx, o)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,9 +31,9 @@ type config struct {
 func flags() []cli.Flag {
 	return append(command.HomeFlags(),
 		&cli.IntFlag{Name: "concurrency", Value: 16, EnvVars: []string{"SHOAL_CONCURRENCY"}, Usage: "`N` jobs at once"},
-		&cli.StringSliceFlag{Name: "type", EnvVars: []string{"SHOAL_TYPE"}, Usage: "handle job type `T` (several; default: all that have a handler)"},
-		&cli.StringSliceFlag{Name: "queue", EnvVars: []string{"SHOAL_QUEUE"}, Usage: "work on queue `NAME[=SLOTS]` (several; default: default); without SLOTS it shares --concurrency"},
-		&cli.StringSliceFlag{Name: "exec", EnvVars: []string{"SHOAL_EXEC"}, Usage: "handle a job type with a command, `TYPE=COMMAND` (several; one a line in the environment)"},
+		&cli.StringSliceFlag{Name: "type", Usage: "handle job type `T` (several; default: all that have a handler) [$SHOAL_TYPE]"},
+		&cli.StringSliceFlag{Name: "queue", Usage: "work on queue `NAME[=SLOTS]` (several; default: default); without SLOTS it shares --concurrency [$SHOAL_QUEUE]"},
+		&cli.StringSliceFlag{Name: "exec", Usage: "handle a job type with a command, `TYPE=COMMAND` (several) [$SHOAL_EXEC, one a line]"},
 		command.DurationFlag("lease", 30*time.Second, "how long a job is held without a renewal (`D`)", "SHOAL_LEASE"),
 		command.DurationFlag("drain", 30*time.Second, "how long running jobs may go on after SIGTERM (`D`)", "SHOAL_DRAIN"),
 		command.DurationFlag("poll", time.Second, "how often to look for work that nothing told of (`D`)", "SHOAL_POLL"),
@@ -74,13 +76,18 @@ func configOf(c *cli.Context) (cfg config, err error) {
 	if cfg.home.Store.MaxPending = c.Int("max-pending"); c.IsSet("max-pending") && cfg.home.Store.MaxPending < 1 {
 		return cfg, command.Usage("--max-pending %d: at least 1", cfg.home.Store.MaxPending)
 	}
-	if cfg.worker.Queues, err = queuesOf(c.StringSlice("queue")); err != nil {
+	if cfg.listen != "" {
+		if _, err := net.ResolveTCPAddr("tcp", cfg.listen); err != nil {
+			return cfg, command.Usage("--listen %s: write HOST:PORT, or :0 for any port", cfg.listen)
+		}
+	}
+	if cfg.worker.Queues, err = queuesOf(listOf(c, "queue", "SHOAL_QUEUE")); err != nil {
 		return cfg, err
 	}
-	if cfg.exec, err = commandsOf(c.StringSlice("exec")); err != nil {
+	if cfg.exec, err = commandsOf(listOf(c, "exec", "SHOAL_EXEC")); err != nil {
 		return cfg, err
 	}
-	return cfg, cfg.narrow(c.StringSlice("type"))
+	return cfg, cfg.narrow(listOf(c, "type", "SHOAL_TYPE"))
 }
 
 // narrow leaves only the types that are named, if any are.
@@ -104,11 +111,11 @@ func (cfg *config) narrow(types []string) error {
 }
 
 func queuesOf(values []string) (queues []jobs.Queue, err error) {
-	for _, value := range lines(values) {
+	for _, value := range values {
 		q := jobs.Queue{Name: value}
 		if name, slots, ok := strings.Cut(value, "="); ok {
 			n, err := strconv.Atoi(slots)
-			if err != nil || n < 1 {
+			if err != nil || n < 1 || name == "" {
 				return nil, command.Usage("--queue %s: write NAME or NAME=SLOTS, with 1 slot or more", value)
 			}
 			q = jobs.Queue{Name: name, Slots: n}
@@ -120,7 +127,7 @@ func queuesOf(values []string) (queues []jobs.Queue, err error) {
 
 func commandsOf(values []string) (map[string]string, error) {
 	commands := make(map[string]string)
-	for _, value := range lines(values) {
+	for _, value := range values {
 		jobType, line, _ := strings.Cut(value, "=")
 		if jobType == "" || line == "" {
 			return nil, command.Usage("--exec %q: write TYPE=COMMAND", value)
@@ -133,13 +140,15 @@ func commandsOf(values []string) (map[string]string, error) {
 	return commands, nil
 }
 
-// lines are the values, of which the environment holds one a line.
-func lines(values []string) (list []string) {
-	for _, v := range values {
-		for line := range strings.SplitSeq(v, "\n") {
-			if line = strings.TrimSpace(line); line != "" {
-				list = append(list, line)
-			}
+// listOf is a flag's values, or those of its variable, which holds one a line. A
+// value on the command line may have several lines.
+func listOf(c *cli.Context, name, variable string) (list []string) {
+	if c.IsSet(name) {
+		return c.StringSlice(name)
+	}
+	for line := range strings.SplitSeq(os.Getenv(variable), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			list = append(list, line)
 		}
 	}
 	return list

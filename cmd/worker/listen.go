@@ -17,7 +17,7 @@ import (
 func listen(ctx context.Context, home *handlers.Home, tables jobs.Tables, cfg config) (*peer.Server, net.Listener, error) {
 	host, port, err := net.SplitHostPort(cfg.listen)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--listen %s: write HOST:PORT, or :0 for any port: %w", cfg.listen, err)
+		return nil, nil, fmt.Errorf("--listen %s: %w", cfg.listen, err)
 	}
 	identity, err := home.Identity()
 	if err != nil {

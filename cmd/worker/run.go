@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/shoal-project/shoal/internal/command"
 	"github.com/shoal-project/shoal/internal/handlers"
 	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store/sqlite"
 )
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -75,11 +77,8 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	serving, stopServing := context.WithCancel(serving)
 	defer stopServing()
 
-	local := handlers.NewHome(home.Dir, home.Store)
+	local := handlers.NewHome(home.Dir, home.Store, home.EnsureDir)
 	if cfg.listen != "" {
-		if err := home.EnsureDir(); err != nil {
-			return err
-		}
 		server, ln, err := listen(ctx, local, home.Store, cfg)
 		if err != nil {
 			return err
@@ -107,7 +106,7 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 			case <-ctx.Done():
 			}
 		}()
-		cfg.execOptions = handlers.ExecOptions{Commands: cfg.exec, Home: home.Dir, DB: home.DB, Guard: guard, Logger: cfg.log}
+		cfg.execOptions = handlers.ExecOptions{Commands: cfg.exec, Home: absolute(home.Dir), DB: absolute(home.DB), Guard: guard, Logger: cfg.log}
 	}
 	cfg.worker.Joined = func() { notifyReady(ctx, home.Store, cfg.log) }
 	w := jobs.NewWorker(home.Store, cfg.worker)
@@ -131,6 +130,14 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	return nil
 }
 
+// absolute is a path that also holds for a command that changes its folder.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != sqlite.Memory {
+		return abs
+	}
+	return path
+}
+
 // printLeft says what else is in the queue after this worker's share is done.
 func printLeft(ctx context.Context, store jobs.Inspector, stdout io.Writer) error {
 	stats, err := store.Stats(context.WithoutCancel(ctx))
@@ -138,7 +145,7 @@ func printLeft(ctx context.Context, store jobs.Inspector, stdout io.Writer) erro
 		return err
 	}
 	for _, t := range stats.Types {
-		fmt.Fprintf(stdout, "left: %s of queue %s: %d pending, %d running\n", t.Type, t.Queue, t.Pending, t.Running)
+		fmt.Fprintf(stdout, "left: %s of queue %s: %d pending, %d running\n", command.OneLine(t.Type), command.OneLine(t.Queue), t.Pending, t.Running)
 	}
 	return nil
 }

@@ -87,6 +87,17 @@ func (l *Log) whyNot(ctx context.Context, tx *sql.Tx, m *Manifest) error {
 	return nil
 }
 
+// PinsIncomplete notes, inside the caller's transaction, that blobs which a
+// version pins are missing here, or were found to be corrupt.
+func (l *Log) PinsIncomplete(ctx context.Context, tx *sql.Tx, id ID, link cid.Cid) error {
+	_, err := tx.ExecContext(ctx, `UPDATE sync_bucket_log SET pins_complete_at = NULL WHERE bucket_id = $1 AND link = $2`,
+		id.String(), link.String())
+	if err != nil {
+		return fmt.Errorf("note missing pins: %w", err)
+	}
+	return nil
+}
+
 // PinsComplete notes, inside the caller's transaction, that all blobs which a
 // version pins are here. The first time is kept.
 func (l *Log) PinsComplete(ctx context.Context, tx *sql.Tx, id ID, link cid.Cid) error {

@@ -73,6 +73,8 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 	})
 }
 
+var errNoSource = errors.New("no source has it")
+
 // fetcher fetches blobs from several peers at once.
 type fetcher struct {
 	client *peer.Client
@@ -82,6 +84,7 @@ type fetcher struct {
 	sources []source // those still trusted and reached, best first
 	busy    map[bucket.PeerID]int
 	errs    []error // why others are not among them any more
+	lacking []error // blobs that no source has
 	fetched int
 	bytes   int64
 }
@@ -125,6 +128,9 @@ func (f *fetcher) all(ctx context.Context, pins cid.Cid, progress func(done, tot
 func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
 	missing := make([]cid.Cid, 0, blobsABatch)
 	for i, c := range list {
+		if len(f.lacking) > 0 && len(f.sources) == 0 {
+			break // nobody is left to ask
+		}
 		if !f.blobs.Has(c) {
 			missing = append(missing, c)
 		}
@@ -134,6 +140,9 @@ func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, 
 			}
 			missing = missing[:0]
 		}
+	}
+	if n := len(f.lacking); n > 0 {
+		return fmt.Errorf("%d blobs could not be fetched: %w", n, f.lacking[0])
 	}
 	return nil
 }
@@ -146,11 +155,15 @@ func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n 
 	for _, c := range list {
 		fetches.Go(func() error {
 			n, err := f.fetchOne(gather, c, batch)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if errors.Is(err, errNoSource) {
+				f.lacking = append(f.lacking, err) // the others are worth having
+				return nil
+			}
 			if err != nil {
 				return err
 			}
-			f.mu.Lock()
-			defer f.mu.Unlock()
 			f.fetched++
 			f.bytes += n
 			if report != nil {
@@ -174,7 +187,7 @@ func (f *fetcher) fetchOne(ctx context.Context, c cid.Cid, batch *blob.Batch) (i
 		if !ok {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return 0, fmt.Errorf("blob %s: no source has it: %w", c, errors.Join(append(f.errs, lacking)...))
+			return 0, fmt.Errorf("blob %s: %w: %w", c, errNoSource, errors.Join(append(f.errs, lacking)...))
 		}
 		asked[from.ID] = true
 		n, err := f.client.Fetch(ctx, from.Peer, c, batch)

@@ -21,8 +21,9 @@ type Home struct {
 	Blobs *blob.Store
 	Log   *bucket.Log
 
-	dir   string
-	store Store
+	dir    string
+	ensure func() error // makes dir if it is not there
+	store  Store
 
 	mu    sync.Mutex
 	ident peer.Identity
@@ -36,12 +37,13 @@ type Store interface {
 	jobs.Tables
 }
 
-// NewHome is the home in dir, whose queue is store. Nothing is made yet.
-func NewHome(dir string, store Store) *Home {
+// NewHome is the home in dir, whose queue is store. Nothing is made yet; ensure
+// is called before the first thing is.
+func NewHome(dir string, store Store, ensure func() error) *Home {
 	return &Home{
 		Blobs: blob.Open(filepath.Join(dir, "blobs")),
 		Log:   bucket.NewLog(store, nil),
-		dir:   dir, store: store,
+		dir:   dir, store: store, ensure: ensure,
 	}
 }
 
@@ -72,6 +74,9 @@ func (h *Home) open() error {
 	if h.calls != nil {
 		return nil
 	}
+	if err := h.ensure(); err != nil {
+		return err
+	}
 	ident, _, err := peer.EnsureIdentity(h.dir)
 	if err != nil {
 		return err
@@ -94,11 +99,38 @@ func (h *Home) head(ctx context.Context, id bucket.ID) (bucket.Entry, *bucket.Ma
 	if err != nil {
 		return entry, nil, err
 	}
+	m, err := h.manifest(ctx, entry)
+	return entry, m, err
+}
+
+// manifest reads a version's manifest. One that has rotted or gone is fetched
+// again from whoever has it: its link says what it must be.
+func (h *Home) manifest(ctx context.Context, entry bucket.Entry) (*bucket.Manifest, error) {
 	m, err := bucket.LoadManifest(h.Blobs, entry.Link)
-	if err != nil {
-		return entry, nil, fmt.Errorf("version %d of bucket %s: %w", entry.Height, id, err)
+	if err == nil || (!errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrCorrupt)) {
+		return m, err
 	}
-	return entry, m, nil
+	lost := fmt.Errorf("version %d of bucket %s: %w", entry.Height, entry.Bucket, err)
+	book, err := h.Book()
+	if err != nil {
+		return nil, errors.Join(lost, err)
+	}
+	peers, err := book.List(ctx)
+	if err != nil {
+		return nil, errors.Join(lost, err)
+	}
+	for _, p := range peers {
+		batch := h.Blobs.NewBatch()
+		_, err := h.calls.Fetch(ctx, p.Peer, entry.Link, batch)
+		if err == nil {
+			err = batch.Commit()
+		}
+		batch.Discard()
+		if err == nil {
+			return bucket.LoadManifest(h.Blobs, entry.Link)
+		}
+	}
+	return nil, lost
 }
 
 // sharers are those in a version's shares but ourselves, first before the others.

@@ -216,7 +216,7 @@ func PingSchedule(h *Home, every time.Duration) jobs.Schedule {
 		var list []jobs.New
 		var errs []error // one bucket's trouble is not the others'
 		for _, head := range heads {
-			m, err := bucket.LoadManifest(h.Blobs, head.Link)
+			m, err := h.manifest(ctx, head)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("bucket %s: %w", head.Name, err))
 				continue

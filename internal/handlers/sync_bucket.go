@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/peer"
 	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/lease"
 )
 
 // syncResult is what a SyncBucket job leaves.
@@ -57,29 +58,61 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	}
 	var errs []error
 	for _, from := range sources {
-		links, err := h.links(ctx, from, id, known, target.Link)
-		if errors.Is(err, bucket.ErrDiverged) {
-			return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
-		}
-		var chain *bucket.Chain
-		var whole bool
-		if err == nil {
-			chain, whole, err = h.walk(ctx, from, id, known, links, target.Link)
-		}
-		if err == nil {
-			from.note(ctx, nil)
-			return h.believe(ctx, j, chain, whole)
-		}
-		if ctx.Err() != nil {
+		err := h.syncFrom(ctx, j, from, known)
+		if err == nil || ctx.Err() != nil || errors.Is(err, lease.ErrLost) {
 			return err
 		}
+		// Which links lie between is the source's own word: another one's may
+		// be better.
 		from.note(ctx, err)
-		if forGood(err) {
-			return jobs.Permanent(err) // the link says the same from whomever it comes
-		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	switch {
+	case all(errs, func(err error) bool { return errors.Is(err, bucket.ErrDiverged) }):
+		return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
+	case all(errs, forGood):
+		return jobs.Permanent(err)
+	}
+	return err
+}
+
+// syncFrom syncs from one source. Nothing is taken from a chain before its end
+// was looked at: that it is what was announced, and shares the bucket with us.
+func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from source, known *bucket.Manifest) error {
+	id, target := j.Payload.Bucket, j.Payload.Target
+	raw, err := h.calls.Get(ctx, from.Peer, target.Link)
+	if err != nil {
+		return err
+	}
+	m, err := bucket.DecodeManifest(raw)
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", target.Link, err)
+	}
+	if err := bucket.CheckAnnounced(m, target.Height); err != nil {
+		return err
+	}
+	if !m.Authorized(h.ident.ID()) {
+		height := int64(0)
+		if known != nil {
+			height = known.Height
+		}
+		return finish(ctx, j, syncResult{Status: "not-authorized", Height: height})
+	}
+	links, err := h.links(ctx, from, id, known, target.Link)
+	if err != nil {
+		return err
+	}
+	chain, whole, err := h.walk(ctx, from, id, known, links, target.Link)
+	if err != nil {
+		return err
+	}
+	from.note(ctx, nil)
+	return h.believe(ctx, j, chain, whole)
+}
+
+func all(errs []error, is func(error) bool) bool {
+	return !slices.ContainsFunc(errs, func(err error) bool { return !is(err) })
 }
 
 // forGood tells errors in what a link names from those of getting it.
@@ -94,11 +127,7 @@ func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *buck
 	if known != nil {
 		height = known.Height
 	}
-	client, err := h.client()
-	if err != nil {
-		return nil, err
-	}
-	links, err := client.Links(ctx, from.Peer, id, height, to)
+	links, err := h.calls.Links(ctx, from.Peer, id, height, to)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +148,6 @@ func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *buck
 // it; whole says that the chain reaches the target. The manifests are on disk
 // when it returns.
 func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, links []cid.Cid, to cid.Cid) (chain *bucket.Chain, whole bool, err error) {
-	client, err := h.client()
-	if err != nil {
-		return nil, false, err
-	}
 	batch := h.Blobs.NewBatch()
 	defer batch.Discard()
 	chain = bucket.NewChain(id, known)
@@ -132,7 +157,7 @@ func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucke
 		fetches, gather := errgroup.WithContext(ctx)
 		for i, link := range step {
 			fetches.Go(func() (err error) {
-				raw[i], err = client.Get(gather, from.Peer, link)
+				raw[i], err = h.calls.Get(gather, from.Peer, link)
 				return err
 			})
 		}
@@ -156,22 +181,12 @@ func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucke
 	return chain, chain.Head() != nil && chain.Head().Link() == to, batch.Commit()
 }
 
-// believe appends what was checked. The target itself must be what was
-// announced, and share the bucket with us.
+// believe appends what was checked, in one transaction with the job's end or,
+// where the target is not reached yet, with its return to the queue.
 func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *bucket.Chain, whole bool) error {
 	versions := chain.Versions()
 	if len(versions) == 0 {
 		return fmt.Errorf("%w: a chain that does not reach %s", peer.ErrBadAnswer, j.Payload.Target.Link)
-	}
-	head := chain.Head()
-	if whole {
-		if err := bucket.CheckAnnounced(head, j.Payload.Target.Height); err != nil {
-			return jobs.Permanent(err)
-		}
-		if !head.Authorized(h.ident.ID()) {
-			height := versions[0].Height - 1
-			return finish(ctx, j, syncResult{Status: "not-authorized", Height: height})
-		}
 	}
 	follow, err := h.downloads(versions, j.Payload.Target.Peers)
 	if err != nil {
@@ -179,7 +194,7 @@ func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *buck
 	}
 	write := func(tx *sql.Tx) error { return h.Log.Append(ctx, tx, versions...) }
 	if whole {
-		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: head.Height}); err != nil {
+		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: chain.Head().Height}); err != nil {
 			return err
 		}
 		err = j.Commit(ctx, write, follow...)

@@ -177,6 +177,19 @@ func TestSync(t *testing.T) {
 		}
 		break
 	}
+	// It is fetched again, and so is a manifest.
+	eventually(t, "a whole mirror", func() bool {
+		_, _, exit := mirror.run("enqueuer", "bucket", "verify", "docs")
+		return exit == 0
+	})
+	link := mirror.sql(`SELECT link FROM sync_bucket_log ORDER BY height DESC LIMIT 1`)
+	if err := os.Remove(filepath.Join(mirror.dir, "blobs", link[len(link)-3:len(link)-1], link)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the manifest", func() bool {
+		_, _, exit := mirror.run("enqueuer", "bucket", "verify", "docs")
+		return exit == 0
+	})
 	for _, n := range []*node{alice, bob, mirror} {
 		if got := n.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'failed'`); got != "0" {
 			t.Errorf("failed jobs:\n%s", n.sql(`SELECT job_type, error FROM sync_jobs WHERE status = 'failed'`))

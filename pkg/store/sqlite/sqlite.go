@@ -147,7 +147,7 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 		return nil, err
 	}
 	if err := db.connect(ctx); err != nil {
-		return nil, err
+		return nil, db.explain(err)
 	}
 	// The connections keep -wal from being removed, so one sync makes its entry
 	// in the folder durable for good.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -248,9 +249,9 @@ func (w *writer) commit(ops []*op) error {
 	switch {
 	case err == nil:
 		return w.db.stillThere()
-	case !w.conn.GetAutocommit() || errors.Is(err, sqlite3.FULL):
+	case !w.conn.GetAutocommit() || w.db.noSpace(err):
 		w.conn.rollback() // it did not happen
-		return w.explain(err)
+		return w.db.explain(err)
 	}
 	for _, o := range ops {
 		close(o.doubt)
@@ -290,7 +291,7 @@ func (w *writer) fail(ops []*op, err error) {
 	if e := w.db.stillThere(); e != nil {
 		err = e
 	}
-	answer(ops, w.explain(err))
+	answer(ops, w.db.explain(err))
 	if e := w.connect(); e != nil {
 		w.db.failed(fmt.Errorf("open the write connection again: %w", e))
 	}
@@ -314,10 +315,24 @@ func broken(err error) bool {
 	return false
 }
 
-// explain says what a person can do about an error.
-func (w *writer) explain(err error) error {
+// noSpace says that a write found the disk full. Then the commit's last frame
+// is not in the file: the frames are written in their order. The driver tells a
+// full disk only as a write that failed, so the disk is asked.
+func (db *DB) noSpace(err error) bool {
 	if errors.Is(err, sqlite3.FULL) {
-		return fmt.Errorf("%s: the disk is full, nothing was written: make room and try again: %w", w.db.path, err)
+		return true
+	}
+	var disk unix.Statfs_t
+	if !errors.Is(err, sqlite3.IOERR_WRITE) || unix.Statfs(db.path, &disk) != nil {
+		return false
+	}
+	return disk.Bavail*uint64(disk.Bsize) < 1<<20
+}
+
+// explain says what a person can do about an error.
+func (db *DB) explain(err error) error {
+	if db.noSpace(err) {
+		return fmt.Errorf("%s: the disk is full, nothing was written: make room and try again: %w", db.path, err)
 	}
 	return err
 }
