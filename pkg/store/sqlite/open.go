@@ -1,0 +1,200 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
+	"go.uber.org/zap"
+)
+
+// Open opens the database at path, making it if need be, and brings its schema
+// up to date; many processes may do so at once. What it refuses, it refuses
+// with one line that says why and what to do.
+func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
+	db := &DB{opts: opts, log: opts.Logger, writing: make(chan struct{}, 1)}
+	if db.log == nil {
+		db.log = zap.NewNop()
+	}
+	if db.opts.Now == nil {
+		db.opts.Now = time.Now
+	}
+	db.alive, db.failed = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			_ = db.Close()
+		}
+	}()
+	if opts.MaxPending < 0 {
+		return nil, fmt.Errorf("max pending is %d: at least 1", opts.MaxPending)
+	}
+	if path == Memory {
+		if db.temp, err = os.MkdirTemp("", "shoal-"); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		path = filepath.Join(db.temp, "shoal.db")
+		if opts.MaxPending == 0 {
+			db.opts.MaxPending = memoryMaxPending
+		}
+	}
+	if db.path, err = resolve(path); err != nil {
+		return nil, err
+	}
+	if db.clock, err = newLeaseClock(); err != nil {
+		return nil, err
+	}
+	if db.boot, err = bootID(); err != nil {
+		return nil, err
+	}
+	if err := db.prepareFiles(); err != nil {
+		return nil, err
+	}
+	if err := db.connect(ctx); err != nil {
+		return nil, db.explain(err)
+	}
+	// The connections keep -wal from being removed, so one sync makes its entry
+	// in the folder durable for good.
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return nil, err
+	}
+	if db.opts.MaxPending > 0 {
+		if err := db.setMeta(ctx, "max_pending", strconv.Itoa(db.opts.MaxPending)); err != nil {
+			return nil, err
+		}
+	}
+	return db, nil
+}
+
+// prepareFiles lets the guardian look, and makes the files that are not there,
+// as private as the database (the driver would ask the umask).
+func (db *DB) prepareFiles() error {
+	warnings, err := inspect(db.path)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		db.log.Warn(w)
+	}
+	if _, err := os.Stat(db.path); errors.Is(err, os.ErrNotExist) && db.opts.Existing {
+		return refuse("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
+	}
+	if err := db.ownFiles(); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return err
+	}
+	db.file, err = identify(db.path)
+	return err
+}
+
+// ownFiles makes the files that are not there, as private as the database, and
+// sees that the others are: the driver asks the umask instead.
+func (db *DB) ownFiles() error {
+	suffixes := []string{"", "-workers"}
+	if walMode(db.path) {
+		suffixes = append(suffixes, "-wal", "-shm")
+	}
+	for _, suffix := range suffixes {
+		f, err := openOrCreate(db.path+suffix, db.path)
+		if err == nil {
+			err = errors.Join(takeAfter(f, db.path), f.Close())
+		}
+		if err != nil {
+			return refuse("%w: name another place with --db", err)
+		}
+	}
+	return nil
+}
+
+// walMode says whether the database is in WAL mode, by its header
+// (https://sqlite.org/fileformat.html, 1.3). Where it is not, a -wal file beside
+// it would have the driver skip the locks of the mode that it is in.
+func walMode(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var header [20]byte
+	_, err = f.ReadAt(header[:], 0)
+	return err == nil && header[18] == 2 && header[19] == 2
+}
+
+// openPatience is how long an Open waits for the locks of others.
+const openPatience = 15 * time.Second
+
+// connect opens the connections and migrates.
+func (db *DB) connect(ctx context.Context) (err error) {
+	first, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
+	if err != nil {
+		return err
+	}
+	// It stays open until the others are: the last one to close removes -wal.
+	defer func() { err = errors.Join(err, first.close()) }()
+	if err := errors.Join(setWAL(ctx, first), migrate(first, db.path)); err != nil {
+		return fmt.Errorf("open %s: %w", db.path, err)
+	}
+	if db.writer, err = newWriter(db); err != nil {
+		return err
+	}
+	if db.look.conn, err = newConn(db.path, patience(openPatience, nil), true); err != nil {
+		return err
+	}
+	db.alone, err = driver.Open(uri(db.path, "mode=rw&_txlock=immediate"), func(c *sqlite3.Conn) error {
+		return prepareConn(c, patience(0, nil)) // its callers' contexts end the wait
+	})
+	if err != nil {
+		return err
+	}
+	db.alone.SetMaxOpenConns(1)
+	db.readers, err = driver.Open(uri(db.path, "mode=ro"), func(c *sqlite3.Conn) error {
+		return prepareConn(c, patience(openPatience, nil))
+	})
+	if err != nil {
+		return err
+	}
+	db.readers.SetMaxOpenConns(4)
+	if err := db.readers.PingContext(ctx); err != nil {
+		return err
+	}
+	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
+		return err
+	}
+	if db.probe, err = openSeatFile(db.path); err != nil {
+		return err
+	}
+	return db.ownFiles() // SQLite has made -wal anew if the database was empty
+}
+
+// setWAL turns to WAL mode. On a fresh file, that many open at once, SQLite may
+// say BUSY without having asked the busy handler: whoever wins does it for all.
+func setWAL(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	for {
+		err := c.Exec(`PRAGMA journal_mode = WAL`)
+		if !errors.Is(err, sqlite3.BUSY) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("another program keeps it locked: %w", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
