@@ -21,15 +21,15 @@ func testRenew(t *testing.T, f *fixture) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	renewed := `SELECT lease_expires_at > ` + before[0] + ` FROM sync_jobs WHERE status = 'running'`
 	f.turn(seat, want(0), jobs.Outcome{Ref: ended.Ref, Status: jobs.Completed})
 	lost, err := seat.Renew(f.ctx, time.Hour, []jobs.Holding{
 		{Ref: kept.Ref, Progress: &jobs.Progress{Done: 3, Total: 9, Note: "rows"}}, {Ref: ended.Ref, Progress: &jobs.Progress{Done: 1}}})
 	if err != nil || !slices.Equal(lost, []jobs.Ref{ended.Ref}) {
 		t.Errorf("lost %v, %v; want the one that has ended", lost, err)
 	}
-	after, _ := column(f.store, `SELECT lease_expires_at FROM sync_jobs WHERE status = 'running'`)
-	if len(after) != 1 || after[0] <= before[0] {
-		t.Errorf("lease ends at %v, before %v", after, before)
+	if after, err := column(f.store, renewed); err != nil || !slices.Equal(after, []string{"1"}) {
+		t.Errorf("the lease that ended at %s was extended: %v, %v", before[0], after, err)
 	}
 	if row, _ := f.job(kept.ID); row.Progress == nil || *row.Progress != (jobs.Progress{Done: 3, Total: 9, Note: "rows"}) {
 		t.Errorf("progress %+v", row.Progress)
