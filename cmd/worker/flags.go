@@ -63,14 +63,15 @@ func configOf(c *cli.Context) (cfg config, err error) {
 	if cfg.worker.Drain == 0 {
 		cfg.worker.Drain = -1 // said to be none; the option's zero is the default
 	}
-	for name, least := range map[string]time.Duration{"lease": time.Second, "poll": time.Millisecond, "ping-interval": 100 * time.Millisecond, "retry-delay": time.Millisecond} {
-		if d := command.DurationOf(c, name); d < least {
-			return cfg, command.Usage("--%s %v: at least %v", name, d, least)
+	// In the options 0 means the default; here somebody has asked for 0.
+	for _, name := range []string{"concurrency", "max-attempts"} {
+		if c.Int(name) == 0 {
+			return cfg, command.Usage("--%s 0: at least 1", name)
 		}
 	}
-	for _, name := range []string{"concurrency", "max-attempts"} {
-		if n := c.Int(name); n < 1 {
-			return cfg, command.Usage("--%s %d: at least 1", name, n)
+	for _, name := range []string{"lease", "poll", "retry-delay", "ping-interval"} {
+		if command.DurationOf(c, name) == 0 {
+			return cfg, command.Usage("--%s 0: it must be more", name)
 		}
 	}
 	if cfg.home.Store.MaxPending = c.Int("max-pending"); c.IsSet("max-pending") && cfg.home.Store.MaxPending < 1 {
@@ -83,6 +84,9 @@ func configOf(c *cli.Context) (cfg config, err error) {
 	}
 	if cfg.worker.Queues, err = queuesOf(listOf(c, "queue", "SHOAL_QUEUE")); err != nil {
 		return cfg, err
+	}
+	if err := cfg.worker.Check(); err != nil {
+		return cfg, command.Usage("%s", err)
 	}
 	if cfg.exec, err = commandsOf(listOf(c, "exec", "SHOAL_EXEC")); err != nil {
 		return cfg, err

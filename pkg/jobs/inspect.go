@@ -76,10 +76,22 @@ type Attempt struct {
 	PID       int     `json:"pid,omitempty"`
 	StartedAt Seconds `json:"started_at"`
 	EndedAt   Seconds `json:"ended_at"`
+	Ending    Ending  `json:"ending"`
 	Error     string  `json:"error"`
 	// Rejected is the outcome that the attempt's worker reported too late.
 	Rejected Status `json:"rejected,omitempty"`
 }
+
+// Ending says what ended an attempt that did not complete.
+type Ending string
+
+// The handler failed; its worker died under it; or the worker, stopped or stuck,
+// let the lease end.
+const (
+	EndedFailed Ending = "failed"
+	EndedDied   Ending = "died"
+	EndedStuck  Ending = "stuck"
+)
 
 // Stats counts jobs and workers.
 type Stats struct {

@@ -2,12 +2,12 @@ package jobs
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 )
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
@@ -53,37 +53,31 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	defer stop()
 
 	kept := r.keep(handling)
-	var upkeep errgroup.Group
-	upkeep.Go(func() error { return r.renewals(handling, kept) })
-	upkeep.Go(func() error { return r.reaps(handling) })
-	upkeep.Go(func() error { return r.losses(handling) })
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { r.renewals(handling, kept) })
+	upkeep.Go(func() { r.reaps(handling) })
+	upkeep.Go(func() { r.losses(handling) })
 	if len(r.opts.Schedules) > 0 && !r.opts.UntilEmpty {
-		upkeep.Go(func() error { return r.leads(leading) })
+		upkeep.Go(func() { r.leads(leading) })
 	}
 	done := make(chan struct{})
-	upkeep.Go(func() error {
+	upkeep.Go(func() {
 		if after(ctx.Done(), 0, done) && after(nil, max(r.opts.Drain, 0), done) {
 			interrupt(ErrDraining)
 			if after(nil, lastWords, done) {
 				hush()
 			}
 		}
-		return nil
 	})
 
-	types := make([]string, 0, len(r.handlers))
-	for t := range r.handlers {
-		types = append(types, t)
-	}
-	slices.Sort(types)
 	err := (&turns{run: r, want: Want{
-		Types: types, Pools: pools, TTL: r.opts.Lease,
+		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)
 	close(done)
 	stop()
 	interrupt(ErrDraining)
-	_ = upkeep.Wait() // none of them returns an error
+	upkeep.Wait()
 	return err
 }
 

@@ -26,8 +26,8 @@ type Schedule struct {
 }
 
 // leads runs the schedules whenever this worker is the leader.
-func (r *run) leads(ctx context.Context) error {
-	return lease.Lead(ctx, r.seat, leadership, r.opts.Lease, func(ctx context.Context, held lease.Held) error {
+func (r *run) leads(ctx context.Context) {
+	lease.Lead(ctx, r.seat, leadership, r.opts.Lease, func(ctx context.Context, held lease.Held) error {
 		r.log.Info("leading", zap.Int64("token", held.Token))
 		defer r.log.Info("no longer leading", zap.Int64("token", held.Token))
 		ticks, ctx := errgroup.WithContext(ctx)

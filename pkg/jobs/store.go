@@ -54,7 +54,8 @@ type Info struct {
 // however it dies, and the others see that at once. Its methods may be called
 // by several goroutines.
 //
-// Each word on a job is fenced by its token, in the statement that carries it out.
+// Each word on a job is fenced by its token, in the statement that carries it
+// out. Only what takes all jobs from a worker (Reap, Leave) goes by the worker.
 type Seat interface {
 	lease.Store // the leadership
 

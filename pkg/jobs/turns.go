@@ -37,7 +37,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 		case <-t.seat.Changes():
 			t.changed()
 		case <-t.gone:
-			return fmt.Errorf("worker: %w", t.goneErr)
+			return t.goneErr
 		default:
 		}
 		stopping := claiming.Err() != nil

@@ -28,7 +28,7 @@ func (r *run) keep(handling context.Context) (stop func()) {
 
 // renewals starts anew each time the leases could not be trusted any more, as
 // jobs that are claimed after that are as good as any.
-func (r *run) renewals(handling context.Context, stop func()) error {
+func (r *run) renewals(handling context.Context, stop func()) {
 	for {
 		r.mu.Lock()
 		trusted := r.trusted
@@ -36,7 +36,7 @@ func (r *run) renewals(handling context.Context, stop func()) error {
 		<-trusted.Done()
 		stop()
 		if handling.Err() != nil {
-			return nil
+			return
 		}
 		r.log.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
 		stop = r.keep(handling)
@@ -65,11 +65,11 @@ func (r *run) renew(ctx context.Context) error {
 }
 
 // losses looks, after others have committed, whether jobs were taken away.
-func (r *run) losses(ctx context.Context) error {
+func (r *run) losses(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-r.changes:
 		}
 		if holding := r.holding(); len(holding) > 0 {
@@ -81,7 +81,7 @@ func (r *run) losses(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(lostEvery):
 		}
 	}
@@ -97,18 +97,18 @@ func (r *run) lose(lost []Ref) {
 }
 
 // reaps gives back what dead and stuck workers held.
-func (r *run) reaps(ctx context.Context) error {
+func (r *run) reaps(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(reapEvery):
 		}
 		reaped, err := r.seat.Reap(ctx)
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
 			close(r.gone)
-			return nil
+			return
 		}
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("reap", zap.Error(err))

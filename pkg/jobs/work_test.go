@@ -39,7 +39,7 @@ func TestRunRefuses(t *testing.T) {
 		if err == nil {
 			t.Errorf("not refused: %s", says)
 		}
-		contains(t, err, "worker: ", says)
+		contains(t, err, says)
 	}
 
 	none := jobs.NewWorker(q, jobs.WorkerOptions{})

@@ -92,14 +92,14 @@ func (w *Worker) Types() []string { return slices.Sorted(maps.Keys(w.handlers)) 
 func (w *Worker) Run(ctx context.Context) error {
 	opts, err := w.opts.withDefaults()
 	if err = errors.Join(w.err, err); err != nil {
-		return fmt.Errorf("worker: %w", err)
+		return err
 	}
 	if len(w.handlers) == 0 {
-		return errors.New("worker: no job type has a handler")
+		return errors.New("no job type has a handler")
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return fmt.Errorf("worker: %w", err)
+		return err
 	}
 	pools, queues := poolsOf(opts)
 	slots := 0
@@ -132,6 +132,12 @@ func (w *Worker) Run(ctx context.Context) error {
 // lastWords is what a stopping worker takes, after its handlers were told to
 // end, to hand in their outcomes; and then again to give up its seat.
 const lastWords = 500 * time.Millisecond
+
+// Check says what is nonsense in the options, in one line, as Run would.
+func (o WorkerOptions) Check() error {
+	_, err := o.withDefaults()
+	return err
+}
 
 func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	def := func(d *time.Duration, value time.Duration) {

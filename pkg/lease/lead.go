@@ -15,18 +15,19 @@ const electionPause = 500 * time.Millisecond
 const lastWords = 500 * time.Millisecond
 
 // Lead runs work while it holds the named lease, again and again until ctx
-// ends, and then returns nil:
+// ends:
 //
 //	follower ──Acquire──► leader: work(ctx, held) ──► follower …
 //	                      ctx ends with ErrLost when the lease can't be trusted
 //
 // When work returns, the lease is released, and Lead follows again. An error
-// of the store's or of work's goes to report, if that isn't nil, and Lead goes on.
-func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work func(context.Context, Held) error, report func(error)) error {
+// of the store's or of work's goes to report, if that isn't nil, and Lead goes on
+// after a pause.
+func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work func(context.Context, Held) error, report func(error)) {
 	for {
 		err := follow(ctx, store, name, ttl, work)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		if err == nil {
 			continue
@@ -36,7 +37,7 @@ func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work
 		}
 		select { // what fails at once would do so without end
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(min(electionPause, ttl/3)):
 		}
 	}

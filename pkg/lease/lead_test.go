@@ -86,7 +86,8 @@ type term struct {
 func lead(ctx context.Context, g *grants, who string, terms chan<- term, report func(error)) (done chan error) {
 	done = make(chan error, 1)
 	go func() {
-		done <- lease.Lead(ctx, seat{g, who}, "lamp", ttl, func(ctx context.Context, held lease.Held) error {
+		defer close(done)
+		lease.Lead(ctx, seat{g, who}, "lamp", ttl, func(ctx context.Context, held lease.Held) error {
 			t := term{Held: held, who: who, ctx: ctx, end: make(chan error, 1)}
 			terms <- t
 			select {

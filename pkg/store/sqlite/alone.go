@@ -101,5 +101,8 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 	}
 	// The pool is to open a new connection: this one's view may be broken.
 	_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })
+	if db.noSpace(err) {
+		return db.explain(err)
+	}
 	return fmt.Errorf("%w: commit: %w", jobs.ErrUnknown, err)
 }

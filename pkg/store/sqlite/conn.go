@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
 )
 
 // conn is a connection of the engine's own, with its prepared statements. It is
@@ -122,6 +124,8 @@ func bind(s *sqlite3.Stmt, at int, arg any) error {
 	switch v := arg.(type) {
 	case nil:
 		return s.BindNull(at)
+	case bool:
+		return s.BindBool(at, v)
 	case int:
 		return s.BindInt(at, v)
 	case int64:
@@ -160,5 +164,29 @@ func patience(most time.Duration, goOn func() bool) func(context.Context, int) b
 		case <-time.After(pause):
 			return true
 		}
+	}
+}
+
+// stallWarning is after how long of waiting for the write lock somebody is
+// named who may hold it.
+const stallWarning = time.Second
+
+// patience waits for the write lock for as long as goOn says and the store is
+// open, and names the process that sits on it.
+func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
+	wait := patience(0, func() bool { return db.alive.Err() == nil && goOn() })
+	var since time.Time
+	var warned bool
+	return func(ctx context.Context, count int) bool {
+		if count == 0 {
+			since, warned = time.Now(), false
+		}
+		if !warned && time.Since(since) > stallWarning {
+			warned = true
+			if h, ok := lockHolder(db.path + "-shm"); ok && h.PID != os.Getpid() {
+				db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
+			}
+		}
+		return wait(ctx, count)
 	}
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -94,15 +95,7 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 		runAt = float64(jobs.SecondsOf(n.RunAt))
 	}
 	runAt += n.Delay.Seconds()
-	due := 0
-	if runAt <= t.now {
-		due = 1
-	}
-	queue := n.Queue
-	if queue == "" {
-		queue = jobs.DefaultQueue
-	}
-	args := []any{n.Type, []byte(n.Payload), t.now, n.Priority, queue, runAt, due,
+	args := []any{n.Type, []byte(n.Payload), t.now, n.Priority, cmp.Or(n.Queue, jobs.DefaultQueue), runAt, runAt <= t.now,
 		null(n.MaxAttempts), null(n.Timeout.Seconds())}
 	if n.Unique.Key == "" {
 		_, err := t.exec(`INSERT INTO sync_jobs
@@ -111,13 +104,6 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
 
-	span, verb := n.Unique.For, n.Unique.OnConflict
-	if span == "" {
-		span = jobs.UniqueActive
-	}
-	if verb == "" {
-		verb = jobs.Keep
-	}
 	var id int64
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
 	// A no-op update rather than DO NOTHING, which would return no id.
@@ -130,7 +116,7 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 			due     = iif(status = 'pending' AND ?12 = 'move', excluded.due, due)
 		RETURNING id`,
 		func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil },
-		append(args, n.Unique.Key, string(span), string(verb))...)
+		append(args, n.Unique.Key, string(cmp.Or(n.Unique.For, jobs.UniqueActive)), string(n.Unique.OnConflict))...)
 	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
 }
 

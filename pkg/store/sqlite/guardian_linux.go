@@ -103,7 +103,7 @@ func foreignLocks(dbPath string) error {
 		}
 		for _, l := range locks {
 			if l.kind == "POSIX" && l.on(info) {
-				return refuse("%s is open in this process through another SQLite library, and closing either would drop the other's locks; close that one first, or use it in a process of its own", path)
+				return fmt.Errorf("%s is open in this process through another SQLite library, and closing either would drop the other's locks; close that one first, or use it in a process of its own", path)
 			}
 		}
 	}

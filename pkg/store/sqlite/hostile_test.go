@@ -63,18 +63,18 @@ func shell(t *testing.T, path, query string) string {
 // all of it or nothing.
 func TestFinishInterrupted(t *testing.T) {
 	db, seat := joined(t)
-	follow := make([]jobs.New, 1000)
+	follow := make([]jobs.New, 300)
 	for i := range follow {
 		follow[i] = jobs.New{Type: "F", Payload: []byte(`1`)}
 	}
 	failed := 0
-	for try := range 40 {
+	for try := range 25 {
 		enqueue(t, db, jobs.New{Type: "A", Payload: []byte(`1`)})
 		c := turn(t, seat, wantOf(1, "A")).Claimed[0]
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(try)*500*time.Microsecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(try)*300*time.Microsecond)
 		err := seat.Finish(ctx, jobs.Outcome{Ref: c.Ref, Status: jobs.Completed}, func(*sql.Tx) error { return nil }, follow...)
 		cancel()
-		want := "completed|1000"
+		want := "completed|300"
 		if err != nil {
 			want = "running|0"
 			failed++
@@ -84,7 +84,7 @@ func TestFinishInterrupted(t *testing.T) {
 		}
 		shell(t, db.Path(), `DELETE FROM sync_jobs`)
 	}
-	t.Logf("%d of 40 were interrupted", failed)
+	t.Logf("%d of 25 were interrupted", failed)
 }
 
 // TestRollbackMode: an application's database that is not in WAL mode is waited

@@ -60,7 +60,7 @@ func (db *DB) Job(ctx context.Context, id int64) (jobs.Row, []jobs.Attempt, erro
 		return row, nil, wrapError("show job", err)
 	}
 	rows, err := db.readers.QueryContext(ctx, `SELECT attempt, lease_token, worker_id, coalesce(host, ''), coalesce(pid, 0),
-		started_at, ended_at, error, coalesce(rejected, '') FROM sync_job_errors WHERE job_id = ? ORDER BY lease_token`, id)
+		started_at, ended_at, ending, error, coalesce(rejected, '') FROM sync_job_errors WHERE job_id = ? ORDER BY lease_token`, id)
 	if err != nil {
 		return row, nil, wrapError("show job", err)
 	}
@@ -68,7 +68,7 @@ func (db *DB) Job(ctx context.Context, id int64) (jobs.Row, []jobs.Attempt, erro
 	var history []jobs.Attempt
 	for rows.Next() {
 		var a jobs.Attempt
-		err := rows.Scan(&a.Attempt, &a.Token, &a.Worker, &a.Host, &a.PID, &a.StartedAt, &a.EndedAt, &a.Error, &a.Rejected)
+		err := rows.Scan(&a.Attempt, &a.Token, &a.Worker, &a.Host, &a.PID, &a.StartedAt, &a.EndedAt, &a.Ending, &a.Error, &a.Rejected)
 		if err != nil {
 			return row, nil, wrapError("show job", err)
 		}

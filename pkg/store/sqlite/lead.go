@@ -58,7 +58,7 @@ func (s *seat) Acquire(ctx context.Context, name string, ttl time.Duration) (lea
 			WHERE owner IS NULL OR expires_at <= ?5 OR (owner = ?6 AND token = ?7 AND ?8)
 				OR NOT EXISTS (SELECT 1 FROM sync_workers WHERE id = owner)
 			RETURNING token`,
-			take, name, s.id, t.mono+ttl.Milliseconds(), t.now, t.mono, row.owner, row.token, boolean(row.owner != 0 && !row.alive))
+			take, name, s.id, t.mono+ttl.Milliseconds(), t.now, t.mono, row.owner, row.token, row.owner != 0 && !row.alive)
 	})
 	if err == nil && held.Token == 0 {
 		err = lease.ErrHeld
@@ -121,11 +121,4 @@ func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ..
 		err = lease.ErrLost
 	}
 	return wrapError("tick", err)
-}
-
-func boolean(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

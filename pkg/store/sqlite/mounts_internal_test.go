@@ -94,7 +94,7 @@ func TestInspectRefusesAMountedFile(t *testing.T) {
 		writeFile(t, source, "", 0o600)
 		mount(t, source, db+suffix, "", unix.MS_BIND, "")
 		// The name has a line end of its own, so wantRefused is of no use.
-		if _, err := inspect(db); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), db+suffix+" is a mount point") {
+		if _, err := inspect(db); err == nil || !strings.Contains(err.Error(), db+suffix+" is a mount point") {
 			t.Errorf("inspect(%q) = %v, want a refusal", db, err)
 		}
 	}

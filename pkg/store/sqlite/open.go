@@ -82,7 +82,7 @@ func (db *DB) prepareFiles() error {
 		db.log.Warn(w)
 	}
 	if _, err := os.Stat(db.path); errors.Is(err, os.ErrNotExist) && db.opts.Existing {
-		return refuse("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
+		return fmt.Errorf("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
 	}
 	if err := db.ownFiles(); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (db *DB) ownFiles() error {
 			err = errors.Join(takeAfter(f, db.path), f.Close())
 		}
 		if err != nil {
-			return refuse("%w: name another place with --db", err)
+			return fmt.Errorf("%w: name another place with --db", err)
 		}
 	}
 	return nil
@@ -148,7 +148,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 		return err
 	}
 	db.alone, err = driver.Open(uri(db.path, "mode=rw&_txlock=immediate"), func(c *sqlite3.Conn) error {
-		return prepareConn(c, patience(0, nil)) // its callers' contexts end the wait
+		return prepareConn(c, db.patience(func() bool { return true })) // its callers' contexts end the wait
 	})
 	if err != nil {
 		return err

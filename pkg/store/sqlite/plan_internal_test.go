@@ -79,9 +79,9 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	_, errNext := s.NextTick(ctx, "s")
 	_, errReap := s.Reap(ctx)
 	errDead := db.writer.do(ctx, func(tx *tx) error {
-		_, err := s.giveBack(tx, "did not renew its lease", stuckNow, int64(99), int64(1), tx.mono)
+		_, err := s.giveBack(tx, jobs.EndedStuck, stuckNow, int64(99), int64(1), tx.mono)
 		if err == nil {
-			_, err = s.bury(tx, 99, "died")
+			_, err = s.bury(tx, 99)
 		}
 		return err
 	})

@@ -74,14 +74,14 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		reaped = nil
 		for _, m := range dead {
-			jobs, err := s.bury(t, m.id, "died")
+			jobs, err := s.bury(t, m.id)
 			if err != nil {
 				return err
 			}
 			reaped = append(reaped, jobs...)
 		}
 		for _, ref := range stuck {
-			jobs, err := s.giveBack(t, "did not renew its lease", stuckNow,
+			jobs, err := s.giveBack(t, jobs.EndedStuck, stuckNow,
 				ref.ID, ref.Token, t.mono)
 			if err != nil {
 				return err
@@ -122,8 +122,8 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 const stuckNow = `id = ?2 AND lease_token = ?3 AND coalesce(lease_expires_at, 0) <= ?4`
 
 // bury removes a worker that is dead or leaves, and gives back what it held.
-func (s *seat) bury(t *tx, id int64, how string) ([]jobs.Reaped, error) {
-	reaped, err := s.giveBack(t, how, `lease_owner = ?2`, id)
+func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
+	reaped, err := s.giveBack(t, jobs.EndedDied, `lease_owner = ?2`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -137,16 +137,17 @@ func (s *seat) bury(t *tx, id int64, how string) ([]jobs.Reaped, error) {
 // giveBack ends the attempts of running jobs that meet the condition, whose
 // parameters begin at ?2: they go back to pending, due now, or end as failed
 // when the attempts are used up. The history says what became of the worker.
-func (s *seat) giveBack(t *tx, what, condition string, args ...any) (reaped []jobs.Reaped, err error) {
+func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
+	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
 	const why = `(SELECT printf('worker %d%s %s (attempt %d of %s)', j.lease_owner,
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
 		?1, j.attempts, coalesce(j.max_attempts, '?')))`
 	first := append([]any{what}, args...)
-	_, err = t.exec(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, %s
+	_, err = t.exec(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, '%s', %s
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.status = 'running' AND j.%s`, len(first)+1, why, condition), append(first, t.now)...)
+		WHERE j.status = 'running' AND j.%s`, len(first)+1, ending, why, condition), append(first, t.now)...)
 	if err != nil {
 		return nil, err
 	}

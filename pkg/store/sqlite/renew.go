@@ -12,18 +12,18 @@ import (
 
 // Renew implements jobs.Seat.
 func (s *seat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Holding) (lost []jobs.Ref, err error) {
-	held := make([]int64, len(holding))
+	held := make([][2]int64, len(holding))
 	for i, h := range holding {
-		held[i] = h.ID
+		held[i] = [2]int64{h.ID, h.Token}
 	}
-	ids, _ := json.Marshal(held) // numbers: no error
+	refs, _ := json.Marshal(held) // numbers: no error
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		ours := make(map[jobs.Ref]bool)
 		// Only what is held: a job that went astray (a claim whose answer was
 		// lost, a row that somebody set to running) is to be reaped.
 		err := t.query(`UPDATE sync_jobs SET lease_expires_at = ?1 WHERE status = 'running' AND lease_owner = ?2
-			AND id IN (SELECT value FROM json_each(?3)) RETURNING id, lease_token`,
-			refsInto(ours), t.mono+ttl.Milliseconds(), s.id, ids)
+			AND (id, lease_token) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?3)) RETURNING id, lease_token`,
+			refsInto(ours), t.mono+ttl.Milliseconds(), s.id, refs)
 		if err != nil {
 			return err
 		}

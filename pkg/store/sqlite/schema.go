@@ -66,6 +66,7 @@ CREATE TABLE sync_job_errors (
 	pid         INTEGER,
 	started_at  REAL    NOT NULL,
 	ended_at    REAL    NOT NULL,
+	ending      TEXT    NOT NULL CHECK (ending IN ('failed', 'died', 'stuck')), -- the last two: its worker
 	error       TEXT    NOT NULL,
 	rejected    TEXT, -- the outcome that came too late
 	PRIMARY KEY (job_id, lease_token)
@@ -136,7 +137,7 @@ func migrate(c *conn, path string) error {
 		return err
 	}
 	if current > len(migrations) {
-		return refuse("%s has schema version %d, this program knows up to %d: use a newer shoal", path, current, len(migrations))
+		return fmt.Errorf("%s has schema version %d, this program knows up to %d: use a newer shoal", path, current, len(migrations))
 	}
 	if err := c.begin(); err != nil {
 		return err

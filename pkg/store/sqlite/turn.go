@@ -129,16 +129,15 @@ const maxArms = 50
 
 // claim is what a pool's claim asks for, as SQL: one arm for each queue and
 // type, as each has its run of the index, and ORDER BY and LIMIT on their union
-// itself, which SQLite then merges instead of sorting. ?1 is the time.
+// itself, which SQLite then merges instead of sorting. More arms than one union
+// takes are a union of unions. ?1 is the time, ?2 the limit.
 type claim struct {
-	unions []union // one, but for very many queues and types
-	free   int
+	best string
+	args []any // from ?3 on
+	free int
 }
 
-type union struct {
-	arms string
-	args []any
-}
+const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2`
 
 func (s *seat) claims(want jobs.Want) (claims []claim) {
 	for _, p := range want.Pools {
@@ -147,33 +146,23 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 		}
 		c := claim{free: p.Free}
 		var arms []string
-		var u union
-		flush := func() {
-			u.arms = strings.Join(arms, " UNION ALL ")
-			c.unions = append(c.unions, u)
-			arms, u = nil, union{}
-		}
 		for _, queue := range p.Queues {
 			for _, jobType := range want.Types {
-				if len(arms) == maxArms {
-					flush()
-				}
-				n := len(u.args)
+				c.args = append(c.args, queue, jobType)
 				arms = append(arms, fmt.Sprintf(`SELECT id, priority, run_at FROM sync_jobs
-					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, n+2, n+3))
-				u.args = append(u.args, queue, jobType)
+					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, len(c.args)+1, len(c.args)+2))
 			}
 		}
-		flush()
+		var unions []string
+		for some := range slices.Chunk(arms, maxArms) {
+			unions = append(unions, strings.Join(some, " UNION ALL ")+bestFirst)
+		}
+		if c.best = unions[0]; len(unions) > 1 {
+			c.best = `SELECT * FROM (` + strings.Join(unions, `) UNION ALL SELECT * FROM (`) + `)` + bestFirst
+		}
 		claims = append(claims, c)
 	}
 	return claims
-}
-
-// best is the union's candidates for a claim, as a subselect with its arguments.
-func (u union) best(now float64, free int) (query string, args []any) {
-	args = append([]any{now}, u.args...)
-	return fmt.Sprintf(`%s ORDER BY priority DESC, run_at, id LIMIT ?%d`, u.arms, len(args)+1), append(args, free)
 }
 
 // peek says whether a claim would find something, or a promotion.
@@ -181,11 +170,9 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 	now := s.db.now()
 	found := func(*sqlite3.Stmt) error { work = true; return nil }
 	for _, claim := range claims {
-		for _, u := range claim.unions {
-			err := c.query(u.arms+` LIMIT 1`, found, append([]any{now}, u.args...)...)
-			if err != nil || work {
-				return work, 0, err
-			}
+		err := c.query(claim.best, found, append([]any{now, 1}, claim.args...)...)
+		if err != nil || work {
+			return work, 0, err
 		}
 	}
 	err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? LIMIT 1`, found, now)
@@ -199,15 +186,7 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 // claim takes jobs for one pool. What the job does not name itself (attempts,
 // timeout) is stored with its first claim, so that the reaper knows it too.
 func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error {
-	source, args := c.unions[0].best(t.now, c.free)
-	if len(c.unions) > 1 {
-		ids, err := c.bestOfAll(t)
-		if err != nil {
-			return err
-		}
-		source, args = `SELECT value AS id FROM json_each(?2)`, []any{t.now, ids}
-	}
-	n := len(args)
+	n := len(c.args) + 3
 	sql := fmt.Sprintf(`UPDATE sync_jobs SET
 			status = 'running', attempts = attempts + 1, started_at = ?1, due = 0, error = NULL, progress = NULL,
 			lease_owner = ?%d, lease_token = lease_token + 1, lease_expires_at = ?%d,
@@ -215,7 +194,8 @@ func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error
 			unique_key = iif(unique_for = 'pending', NULL, unique_key)
 		WHERE id IN (SELECT id FROM (%s)) AND status = 'pending'
 		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at`,
-		n+1, n+2, n+3, n+4, source)
+		n, n+1, n+2, n+3, c.best)
+	args := append([]any{t.now, c.free}, c.args...)
 	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
 	return t.query(sql, func(s *sqlite3.Stmt) error {
 		*into = append(*into, jobs.Claimed{
@@ -227,28 +207,6 @@ func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error
 		})
 		return nil
 	}, args...)
-}
-
-// bestOfAll is the best of the candidates of several unions, as a JSON array of ids.
-func (c claim) bestOfAll(t *tx) (ids []byte, err error) {
-	var all []jobs.Claimed
-	for _, u := range c.unions {
-		query, args := u.best(t.now, c.free)
-		err := t.query(query, func(s *sqlite3.Stmt) error {
-			all = append(all, jobs.Claimed{Ref: jobs.Ref{ID: s.ColumnInt64(0)}, Priority: s.ColumnInt(1),
-				RunAt: jobs.Seconds(s.ColumnFloat(2)).Time()})
-			return nil
-		}, args...)
-		if err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(all, byOrder)
-	best := make([]int64, min(c.free, len(all)))
-	for i := range best {
-		best[i] = all[i].ID
-	}
-	return json.Marshal(best)
 }
 
 // holds says whether the attempt is this worker's, now.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -75,7 +74,10 @@ func (w *writer) connect() error {
 		}
 		w.conn = nil
 	}
-	c, err := newConn(w.db.path, w.patience(), false)
+	wait := w.db.patience(w.wanted)
+	c, err := newConn(w.db.path, func(ctx context.Context, count int) bool {
+		return !w.checkpointing && wait(ctx, count) // a checkpoint holds the lock that everybody waits for
+	}, false)
 	if err != nil {
 		return err
 	}
@@ -83,31 +85,6 @@ func (w *writer) connect() error {
 	c.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error { w.walPages = pages; return nil })
 	w.conn, w.tx = c, &tx{conn: c}
 	return nil
-}
-
-// stallWarning is after how long of waiting for the write lock somebody is
-// named who may hold it.
-const stallWarning = time.Second
-
-// patience waits for the write lock while anybody waits for the writer.
-func (w *writer) patience() func(context.Context, int) bool {
-	var since, warned time.Time
-	wait := patience(0, func() bool { return w.db.alive.Err() == nil && w.wanted() })
-	return func(ctx context.Context, count int) bool {
-		if w.checkpointing {
-			return false // it holds the lock that everybody waits for
-		}
-		if count == 0 {
-			since, warned = time.Now(), time.Time{}
-		}
-		if time.Since(since) > stallWarning && warned.IsZero() {
-			warned = time.Now()
-			if h, ok := lockHolder(w.db.path + "-shm"); ok && h.PID != os.Getpid() {
-				w.db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
-			}
-		}
-		return wait(ctx, count)
-	}
 }
 
 // do has an operation carried out in the next group and returns its error. When

@@ -54,13 +54,16 @@ func testEnqueueRefuses(t *testing.T, f *fixture) {
 func testUnique(t *testing.T, f *fixture) {
 	key := func(verb jobs.OnConflict) jobs.Unique { return jobs.Unique{Key: "k", OnConflict: verb} }
 	first := f.enqueue(jobs.New{Payload: []byte(`1`), Unique: key("")})[0]
-	for verb, payload := range map[jobs.OnConflict]string{jobs.Keep: `1`, jobs.Replace: `2`} {
-		got := f.enqueue(jobs.New{Payload: []byte(`2`), Unique: key(verb)})[0]
+	for _, c := range []struct {
+		verb    jobs.OnConflict
+		payload string
+	}{{jobs.Keep, `1`}, {jobs.Replace, `2`}} {
+		got := f.enqueue(jobs.New{Payload: []byte(`2`), Unique: key(c.verb)})[0]
 		if got != (jobs.Added{ID: first.ID, Existing: true}) {
-			t.Errorf("%s: added %+v, want the existing %d", verb, got, first.ID)
+			t.Errorf("%s: added %+v, want the existing %d", c.verb, got, first.ID)
 		}
-		if row, _ := f.job(first.ID); verb == jobs.Replace && row.Payload != payload {
-			t.Errorf("%s: payload is %s, want %s", verb, row.Payload, payload)
+		if row, _ := f.job(first.ID); row.Payload != c.payload {
+			t.Errorf("%s: payload is %s, want %s", c.verb, row.Payload, c.payload)
 		}
 	}
 	at := time.Now().Add(time.Hour)
