@@ -48,24 +48,9 @@ func (c *call) bucketList() error {
 	if err != nil {
 		return err
 	}
-	t := &command.Table{Columns: []string{"NAME", "ID", "VERSION", "CHANGED", "BLOBS"}}
-	for _, e := range heads {
-		if c.out.JSON {
-			if err := c.out.Object(rowOfEntry(e)); err != nil {
-				return err
-			}
-			continue
-		}
-		t.Row(e.Name, e.Bucket.String(), strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), blobs(e))
-	}
-	switch {
-	case c.out.JSON:
-	case t.Len() == 0:
-		fmt.Fprintln(c.App.ErrWriter, "no buckets")
-	default:
-		c.out.Print(t)
-	}
-	return nil
+	return list(c, "buckets", heads, []string{"NAME", "ID", "VERSION", "CHANGED", "BLOBS"}, func(e bucket.Entry) (any, []string) {
+		return rowOfEntry(e), []string{e.Name, e.Bucket.String(), strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), blobs(e)}
+	})
 }
 
 func (c *call) bucketLog() error {
@@ -81,20 +66,10 @@ func (c *call) bucketLog() error {
 	if err != nil {
 		return err
 	}
-	t := &command.Table{Columns: []string{"VERSION", "CHANGED", "AUTHOR", "BLOBS", "LINK"}}
-	for _, e := range slices.Backward(entries) {
-		if c.out.JSON {
-			if err := c.out.Object(rowOfEntry(e)); err != nil {
-				return err
-			}
-			continue
-		}
-		t.Row(strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), short(e.Author), blobs(e), e.Link.String())
-	}
-	if !c.out.JSON {
-		c.out.Print(t)
-	}
-	return nil
+	slices.Reverse(entries)
+	return list(c, "versions", entries, []string{"VERSION", "CHANGED", "AUTHOR", "BLOBS", "LINK"}, func(e bucket.Entry) (any, []string) {
+		return rowOfEntry(e), []string{strconv.FormatInt(e.Height, 10), command.Ago(c.now(), e.AppliedAt), short(e.Author), blobs(e), e.Link.String()}
+	})
 }
 
 // head opens the home and the newest version of the bucket that is named first.
@@ -126,8 +101,8 @@ func (c *call) bucketExport() error {
 			BucketID bucket.ID `json:"bucket_id"`
 			Height   int64     `json:"height"`
 			Link     string    `json:"link"`
-			statsRow
-		}{m.Bucket, m.Height, m.Link().String(), rowOfStats(stats)})
+			bucket.Stats
+		}{m.Bucket, m.Height, m.Link().String(), stats})
 	}
 	c.out.Printf("version %d: %s, %s in %s\n", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
 	return nil
@@ -156,8 +131,8 @@ func (c *call) bucketVerify() error {
 			Blobs    int       `json:"blobs"`
 			Stored   int64     `json:"blob_bytes"`
 			Opened   bool      `json:"opened"`
-			statsRow
-		}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, rowOfStats(report.Stats)})
+			bucket.Stats
+		}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, report.Stats})
 	}
 	opened := "whole, and sealed: there is no key for them here"
 	if report.Opened {

@@ -23,7 +23,7 @@ func (c *call) bucketCreate() error {
 	if _, err := a.Log.Find(c.ctx, name); !errors.Is(err, bucket.ErrUnknownBucket) {
 		fmt.Fprintf(c.App.ErrWriter, "another bucket is called %s, too: name each by its id from now on\n", name)
 	}
-	v, err := c.append(a, func() (*bucket.Version, error) { return a.Create(c.ctx, name) })
+	v, err := c.append(a, func() (*bucket.Version, error) { return a.Create(name) })
 	if err != nil {
 		return err
 	}
@@ -57,11 +57,7 @@ func (c *call) bucketShare() error {
 	if err != nil {
 		return err
 	}
-	book, err := peer.NewBook(peer.BookOptions{Tables: c.home.Store, Self: a.self})
-	if err != nil {
-		return err
-	}
-	with, err := c.findPeer(book, c.Args().Get(1))
+	with, err := c.findPeer(peer.NewBook(c.home.Store, c.now), c.Args().Get(1))
 	if err != nil {
 		return err
 	}
@@ -110,10 +106,10 @@ func (c *call) bucketCommit() error {
 	if c.out.JSON {
 		return c.out.Object(struct {
 			versionRow
-			statsRow
+			bucket.Stats
 			NewBlobs int   `json:"new_blobs"`
 			NewBytes int64 `json:"new_bytes"`
-		}{rowOfVersion(v), rowOfStats(v.Stats), v.Added.Blobs, v.Added.Bytes})
+		}{rowOfVersion(v), v.Stats, v.Added.Blobs, v.Added.Bytes})
 	}
 	fresh := ""
 	if v.Added.Blobs > 0 {
@@ -176,13 +172,3 @@ func within(outer, inner string) (bool, error) {
 		at = above
 	}
 }
-
-// statsRow is what --json prints of a version's content.
-type statsRow struct {
-	Files    int   `json:"files"`
-	Folders  int   `json:"folders"`
-	Symlinks int   `json:"symlinks"`
-	Bytes    int64 `json:"bytes"`
-}
-
-func rowOfStats(s bucket.Stats) statsRow { return statsRow(s) }

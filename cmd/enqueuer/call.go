@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -77,4 +78,26 @@ func (c *call) stdin() io.Reader {
 	}()
 	context.AfterFunc(c.ctx, func() { w.CloseWithError(context.Cause(c.ctx)) })
 	return r
+}
+
+// list prints rows: each as an object, or all as a table, where each has its
+// cells. That there is none of what is listed is said on stderr.
+func list[T any](c *call, what string, rows []T, columns []string, row func(T) (object any, cells []string)) error {
+	t := &command.Table{Columns: columns}
+	for _, r := range rows {
+		object, cells := row(r)
+		if !c.out.JSON {
+			t.Row(cells...)
+		} else if err := c.out.Object(object); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.out.JSON:
+	case len(rows) == 0:
+		fmt.Fprintf(c.App.ErrWriter, "no %s\n", what)
+	default:
+		c.out.Print(t)
+	}
+	return nil
 }

@@ -52,12 +52,6 @@ job is added. The ids are printed unless that is to a terminal.`,
 	}
 }
 
-// added is what --json prints of an enqueued job.
-type added struct {
-	ID       int64 `json:"id"`
-	Existing bool  `json:"existing"`
-}
-
 func (c *call) enqueue() error {
 	n, err := c.newJob()
 	if err != nil {
@@ -76,7 +70,11 @@ func (c *call) enqueue() error {
 func (c *call) printAdded(list []jobs.Added) error {
 	for _, a := range list {
 		if c.out.JSON {
-			if err := c.out.Object(added(a)); err != nil {
+			err := c.out.Object(struct {
+				ID       int64 `json:"id"`
+				Existing bool  `json:"existing"`
+			}(a))
+			if err != nil {
 				return err
 			}
 		} else if _, err := fmt.Fprintln(c.out, a.ID); err != nil {
@@ -97,7 +95,7 @@ func (c *call) newJob() (n jobs.New, err error) {
 	n = jobs.New{
 		Type: c.Args().Get(0), Queue: c.String("queue"), Priority: c.Int("priority"),
 		Delay: command.DurationOf(c.Context, "delay"), Timeout: command.DurationOf(c.Context, "timeout"),
-		MaxAttempts: c.Int("max-attempts"),
+		MaxAttempts: c.Int("max-attempts"), Payload: json.RawMessage(emptyPayload),
 	}
 	switch {
 	case c.IsSet("max-attempts") && n.MaxAttempts < 1:
@@ -118,8 +116,13 @@ func (c *call) newJob() (n jobs.New, err error) {
 	if n.Unique, err = c.unique(); err != nil {
 		return n, err
 	}
-	if n.Payload, err = c.payload(); err != nil {
-		return n, err
+	if err := n.Check(); err != nil { // of all but the payload, which is no flag
+		return n, command.Usage("%v", err)
+	}
+	if c.NArg() > 1 {
+		if n.Payload, err = c.payload(c.Args().Get(1)); err != nil {
+			return n, err
+		}
 	}
 	return n, checkJob(n)
 }
@@ -141,28 +144,16 @@ func (c *call) unique() (u jobs.Unique, err error) {
 	if u.Key == "" {
 		return u, command.Usage("--unique is empty: want a key")
 	}
-	switch u.For {
-	case jobs.UniqueActive, jobs.UniquePending, jobs.UniqueForever:
-	default:
-		return u, command.Usage("--unique-for is %q: want active, pending or forever", u.For)
-	}
-	switch u.OnConflict {
-	case jobs.Keep, jobs.Replace, jobs.Move:
-	default:
-		return u, command.Usage("--on-conflict is %q: want keep, replace or move", u.OnConflict)
-	}
 	return u, nil
 }
 
 // emptyPayload is that of a job that names none.
 const emptyPayload = "{}"
 
-func (c *call) payload() (json.RawMessage, error) {
-	if c.NArg() < 2 {
-		return json.RawMessage(emptyPayload), nil
-	}
-	if text := c.Args().Get(1); text != "-" {
-		return json.RawMessage(text), nil
+// payload is an argument, or what comes on standard input.
+func (c *call) payload(arg string) (json.RawMessage, error) {
+	if arg != "-" {
+		return json.RawMessage(arg), nil
 	}
 	// One byte more than allowed is enough for the check to say so.
 	text, err := io.ReadAll(io.LimitReader(c.stdin(), jobs.MaxPayload+1))

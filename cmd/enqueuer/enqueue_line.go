@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/internal/handlers"
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
@@ -32,13 +30,8 @@ type jobLine struct {
 // parseLine is the job that a line describes, checked.
 func parseLine(text []byte) (n jobs.New, err error) {
 	var l jobLine
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&l); err != nil {
-		return n, lineError(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return n, errors.New("more than one JSON value: want one object a line")
+	if err := handlers.DecodeStrictly(text, &l); err != nil {
+		return n, err
 	}
 	if l.JobType == "" {
 		return n, errors.New(`"job_type" is missing`)
@@ -63,20 +56,6 @@ func parseLine(text []byte) (n jobs.New, err error) {
 		return n, fmt.Errorf(`"timeout": %w`, err)
 	}
 	return n, checkJob(n)
-}
-
-// lineError says what package json found in words that fit a line of a file.
-func lineError(err error) error {
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &kind) && kind.Field == "":
-		return fmt.Errorf("a JSON %s: want an object", kind.Value)
-	case errors.As(err, &kind):
-		return fmt.Errorf("%q can't be a %s", kind.Field, kind.Value)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the JSON object has no end")
-	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // lineTime reads Unix seconds, as a number, or a time as --at takes it.

@@ -54,41 +54,30 @@ func (c *call) jobList() error {
 	if more {
 		rows = rows[:len(rows)-1]
 	}
+	if err := c.listJobs(rows); err != nil || !more {
+		return err
+	}
+	w := c.App.Writer
 	if c.out.JSON {
-		for _, row := range rows {
-			if err := c.out.Object(row); err != nil {
-				return err
-			}
-		}
-		if more {
-			fmt.Fprintln(c.App.ErrWriter, "… more (--limit)")
-		}
-		return nil
+		w = c.App.ErrWriter
 	}
-	if len(rows) == 0 {
-		fmt.Fprintln(c.App.ErrWriter, "no jobs")
-		return nil
-	}
-	c.out.Print(c.jobTable(rows))
-	if more {
-		c.out.Printf("… more (--limit)\n")
-	}
-	return nil
+	_, err = fmt.Fprintln(w, "… more (--limit)")
+	return err
 }
 
-// jobTable leaves out what is the same for all jobs that need nothing special.
-func (c *call) jobTable(rows []jobs.Row) *command.Table {
+// listJobs leaves out what is the same for all jobs that need nothing special.
+func (c *call) listJobs(rows []jobs.Row) error {
 	queues := slices.ContainsFunc(rows, func(r jobs.Row) bool { return r.Queue != jobs.DefaultQueue })
 	priorities := slices.ContainsFunc(rows, func(r jobs.Row) bool { return r.Priority != 0 })
-	t := &command.Table{Columns: []string{"ID", "TYPE"}}
+	columns := []string{"ID", "TYPE"}
 	if queues {
-		t.Columns = append(t.Columns, "QUEUE")
+		columns = append(columns, "QUEUE")
 	}
 	if priorities {
-		t.Columns = append(t.Columns, "PRIO")
+		columns = append(columns, "PRIO")
 	}
-	t.Columns = append(t.Columns, "STATUS", "TRIES", "WHEN", "ERROR OR PAYLOAD")
-	for _, r := range rows {
+	columns = append(columns, "STATUS", "TRIES", "WHEN", "ERROR OR PAYLOAD")
+	return list(c, "jobs", rows, columns, func(r jobs.Row) (any, []string) {
 		cells := []string{strconv.FormatInt(r.ID, 10), r.Type}
 		if queues {
 			cells = append(cells, r.Queue)
@@ -100,9 +89,8 @@ func (c *call) jobTable(rows []jobs.Row) *command.Table {
 		if r.Error != "" {
 			what = r.Error
 		}
-		t.Row(append(cells, string(r.Status), tries(r), c.when(r), what)...)
-	}
-	return t
+		return r, append(cells, string(r.Status), tries(r), c.when(r), what)
+	})
 }
 
 // tries is how many attempts were made, of how many.

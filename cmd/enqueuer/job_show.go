@@ -127,14 +127,12 @@ func place(a jobs.Attempt) string {
 	return fmt.Sprintf(" (%s, pid %d)", command.OneLine(a.Host), a.PID)
 }
 
-// ending tells a handler's failure from what the reaper wrote about the worker,
-// which begins with the worker that the row names.
+// ending tells a handler's failure from its worker's.
 func ending(a jobs.Attempt) string {
-	rest, taken := strings.CutPrefix(a.Error, fmt.Sprintf("worker %d", a.Worker)+place(a))
-	switch {
-	case taken && strings.HasPrefix(rest, " died "):
+	switch a.Ending {
+	case jobs.EndedDied:
 		return "died with its worker"
-	case taken && strings.HasPrefix(rest, " "):
+	case jobs.EndedStuck:
 		return "was taken from its worker"
 	}
 	return "failed"

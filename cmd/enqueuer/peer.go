@@ -94,11 +94,8 @@ func (c *call) peerAdd() error {
 	if err != nil {
 		return err
 	}
-	book, err := peer.NewBook(peer.BookOptions{Tables: c.home.Store, Self: self.ID()})
-	if err != nil {
-		return err
-	}
-	if err := book.Add(c.ctx, id, c.Args().Get(1), c.Bool("offers")); err != nil {
+	book := peer.NewBook(c.home.Store, c.now)
+	if err := book.Add(c.ctx, self.ID(), id, c.Args().Get(1), c.Bool("offers")); err != nil {
 		return err
 	}
 	entry, err := book.Get(c.ctx, id)
@@ -125,14 +122,7 @@ func (c *call) peerList() error {
 	if err != nil {
 		return err
 	}
-	t := &command.Table{Columns: []string{"PEER", "URL", "OFFERS", "SEEN", "LAST ERROR"}}
-	for _, e := range entries {
-		if c.out.JSON {
-			if err := c.out.Object(rowOfPeer(e)); err != nil {
-				return err
-			}
-			continue
-		}
+	return list(c, "peers", entries, []string{"PEER", "URL", "OFFERS", "SEEN", "LAST ERROR"}, func(e peer.Entry) (any, []string) {
 		offers, seen := "", "never"
 		if e.Offers {
 			offers = "yes"
@@ -140,16 +130,8 @@ func (c *call) peerList() error {
 		if !e.LastSeen.IsZero() {
 			seen = command.Ago(c.now(), e.LastSeen)
 		}
-		t.Row(short(e.ID), e.URL, offers, seen, e.LastError)
-	}
-	switch {
-	case c.out.JSON:
-	case t.Len() == 0:
-		fmt.Fprintln(c.App.ErrWriter, "no peers")
-	default:
-		c.out.Print(t)
-	}
-	return nil
+		return rowOfPeer(e), []string{short(e.ID), e.URL, offers, seen, e.LastError}
+	})
 }
 
 func (c *call) peerRemove() error {
@@ -171,12 +153,12 @@ func (c *call) peerRemove() error {
 	return nil
 }
 
-// book opens the home and its address book, for all but adding.
+// book opens the home and its address book.
 func (c *call) book() (*peer.Book, error) {
 	if err := c.open(existing); err != nil {
 		return nil, err
 	}
-	return peer.NewBook(peer.BookOptions{Tables: c.home.Store})
+	return peer.NewBook(c.home.Store, c.now), nil
 }
 
 // findPeer is the peer that a person names by its ID or the beginning of it.

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 func (s *shell) statsCommand() *cli.Command {
@@ -72,27 +73,13 @@ func (c *call) workers() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		for _, w := range workers {
-			if err := c.out.Object(w); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(workers) == 0 {
-		fmt.Fprintln(c.App.ErrWriter, "no workers")
-		return nil
-	}
-	t := &command.Table{Columns: []string{"ID", "HOST", "PID", "BUSY", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}}
-	for _, w := range workers {
+	columns := []string{"ID", "HOST", "PID", "BUSY", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}
+	return list(c, "workers", workers, columns, func(w jobs.WorkerRow) (any, []string) {
 		leads := ""
 		if w.Leader {
 			leads = "yes"
 		}
-		t.Row(fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
-			command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " "))
-	}
-	c.out.Print(t)
-	return nil
+		return w, []string{fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
+			command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
+	})
 }

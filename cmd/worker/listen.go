@@ -23,12 +23,8 @@ func listen(ctx context.Context, home *handlers.Home, tables jobs.Tables, cfg co
 	if err != nil {
 		return nil, nil, err
 	}
-	book, err := home.Book()
-	if err != nil {
-		return nil, nil, err
-	}
 	server, err := peer.NewServer(peer.Options{
-		Identity: identity, Book: book, Blobs: home.Blobs, Log: home.Log, Ping: home.Answer, Logger: cfg.log,
+		Identity: identity, Book: home.Book, Blobs: home.Blobs, Log: home.Log, Ping: home.Answer, Logger: cfg.log,
 	})
 	if err != nil {
 		return nil, nil, err

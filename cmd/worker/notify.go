@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -30,7 +31,7 @@ func notifyReady(tables jobs.Tables, log *zap.Logger) {
 			// Reads do not wait for the write lock: a file that others hold is no
 			// reason to end this process.
 			var n int
-			if tables.Read().QueryRow(`SELECT count(*) FROM sync_meta`).Scan(&n) == nil {
+			if tables.Read().QueryRowContext(context.Background(), `SELECT count(*) FROM sync_meta`).Scan(&n) == nil {
 				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
 			}
 		}

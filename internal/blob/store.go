@@ -54,17 +54,6 @@ func (s *Store) Size(c cid.Cid) (int64, error) {
 	return info.Size(), nil
 }
 
-// Open returns the blob for reading in parts, and its length in bytes, or
-// ErrNotFound or ErrBadCID. What is read is not verified: it is for sending to
-// a peer, who verifies. The caller closes it.
-func (s *Store) Open(c cid.Cid) (io.ReadSeekCloser, int64, error) {
-	f, size, err := s.open(c)
-	if err != nil {
-		return nil, 0, err // not f: a nil *os.File is no nil interface
-	}
-	return f, size, nil
-}
-
 func (s *Store) open(c cid.Cid) (*os.File, int64, error) {
 	if err := Check(c); err != nil {
 		return nil, 0, err

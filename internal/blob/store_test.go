@@ -131,25 +131,6 @@ func TestBlobsBecomeVisibleWithCommit(t *testing.T) {
 	}
 }
 
-func TestOpenReadsInParts(t *testing.T) {
-	s := blob.Open(t.TempDir())
-	c := put(t, s, "0123456789")[0]
-	f, size, err := s.Open(c)
-	if err != nil || size != 10 {
-		t.Fatal(size, err)
-	}
-	defer f.Close()
-	if _, err := f.Seek(7, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	if rest, err := io.ReadAll(f); err != nil || string(rest) != "789" {
-		t.Errorf("read %q, %v", rest, err)
-	}
-	if f, _, err := s.Open(blob.Sum(blob.Raw, nil)); f != nil || !errors.Is(err, blob.ErrNotFound) {
-		t.Errorf("Open of nothing: %v, %v", f, err)
-	}
-}
-
 func TestReceiveRefuses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "blobs")
 	s := blob.Open(dir)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 // Append adds believed versions, oldest first, inside the caller's transaction.
@@ -43,7 +45,7 @@ func (l *Log) append(ctx context.Context, tx *sql.Tx, m *Manifest, complete bool
 	if m.Previous.Defined() {
 		previous = m.Previous.String()
 	}
-	now := seconds(l.now())
+	now := float64(jobs.SecondsOf(l.now()))
 	if complete {
 		completeAt = now
 	}
@@ -104,7 +106,7 @@ func (l *Log) PinsComplete(ctx context.Context, tx *sql.Tx, id ID, link cid.Cid)
 	_, err := tx.ExecContext(ctx, `
 		UPDATE sync_bucket_log SET pins_complete_at = $1
 		WHERE bucket_id = $2 AND link = $3 AND pins_complete_at IS NULL`,
-		seconds(l.now()), id.String(), link.String())
+		float64(jobs.SecondsOf(l.now())), id.String(), link.String())
 	if err != nil {
 		return fmt.Errorf("note complete pins: %w", err)
 	}

@@ -13,7 +13,7 @@
 // had it; and it does not resolve forks yet: the second version at one height
 // is refused as ErrDiverged.
 //
-// It knows no network: what to fetch is told by Chain, PinPages and PinsOf,
+// It knows no network: what to fetch is told by Chain, PinPages and Pins,
 // and fetched elsewhere.
 package bucket
 
@@ -28,8 +28,11 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// What can be wrong with a bucket. Errors of this package wrap one of these,
-// one of package blob's, or are a *ProvenanceError or a *DamageError.
+// What can be wrong with a bucket. A bad manifest, chain, tree, pin list or
+// folder is an error that wraps one of these or one of package blob's, or is a
+// *ProvenanceError or a *DamageError. Other errors are plain: of an ID, a name or
+// a role that is none, of a wrapped key that does not open, of the disk and of
+// the database.
 var (
 	ErrUnknownBucket = errors.New("unknown bucket")
 	ErrAmbiguous     = errors.New("several buckets have that name")

@@ -124,6 +124,11 @@ func TestFolderRoundTrip(t *testing.T) {
 			t.Errorf("%s: a second export: %v", name, err)
 		}
 	}
+	nowhere := filepath.Join(t.TempDir(), "missing")
+	if _, err := bucket.Export(t.Context(), h.Blobs, h.Identity, v.Manifest, filepath.Join(nowhere, "out")); err == nil ||
+		!strings.Contains(err.Error(), "the folder "+nowhere+" is not there; create it") {
+		t.Errorf("an export to no folder: %v", err)
+	}
 	report, err := bucket.Verify(t.Context(), h.Blobs, h.Identity, v.Manifest)
 	if err != nil || !report.Opened || report.Stats != want || report.Blobs != len(pins(t, h, v.Manifest)) {
 		t.Errorf("Verify = %+v, %v", report, err)

@@ -68,7 +68,11 @@ func beside(dir string) (string, error) {
 		return "", fmt.Errorf("%s is not empty; name a new or an empty folder", dir)
 	}
 	tmp := filepath.Join(filepath.Dir(dir), ".export-"+rand.Text())
-	if err := os.Mkdir(tmp, 0o777); err != nil { // less the umask, as for any new folder
+	err = os.Mkdir(tmp, 0o777) // less the umask, as for any new folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("the folder %s is not there; create it", filepath.Dir(dir))
+	}
+	if err != nil {
 		return "", err
 	}
 	if info, err := os.Stat(dir); err == nil {

@@ -1,6 +1,7 @@
 package bucket_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -96,7 +97,7 @@ func (h *home) apply(t *testing.T, v *bucket.Version, err error) *bucket.Manifes
 // create makes a bucket.
 func (h *home) create(t *testing.T, name string) *bucket.Manifest {
 	t.Helper()
-	v, err := h.Create(t.Context(), name)
+	v, err := h.Create(name)
 	return h.apply(t, v, err)
 }
 
@@ -121,14 +122,13 @@ func (h *home) receive(t *testing.T, from *home, blobs bool, versions ...*bucket
 			continue
 		}
 		for _, c := range append(pinList(t, from, m), pins(t, from, m)...) {
-			f, _, err := from.Blobs.Open(c)
+			data, err := from.Blobs.Get(c)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := batch.Receive(c, f); err != nil {
+			if _, err := batch.Receive(c, bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			f.Close()
 		}
 	}
 	if err := batch.Commit(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/shoal-project/shoal/internal/blob"
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 // Entry is a believed version, as the log has it.
@@ -174,14 +175,7 @@ func scanEntry(rows *sql.Rows) (Entry, error) {
 	if previous.Valid {
 		e.Previous, errPr = blob.Parse(previous.String)
 	}
-	e.Author, e.AppliedAt = PeerID(author), fromSeconds(applied)
-	if complete.Valid {
-		e.PinsCompleteAt = fromSeconds(complete.Float64)
-	}
+	e.Author, e.AppliedAt = PeerID(author), jobs.Seconds(applied).Time()
+	e.PinsCompleteAt = jobs.Seconds(complete.Float64).Time() // NULL scans as 0
 	return e, errors.Join(errID, errL, errPr)
 }
-
-// The log's times are Unix seconds; a float64 holds microseconds of them.
-func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
-
-func fromSeconds(s float64) time.Time { return time.UnixMicro(int64(s*1e6 + 0.5)) }

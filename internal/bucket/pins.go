@@ -15,7 +15,7 @@ import (
 // A pin list names every blob of a version but the list itself and the
 // manifest: the tree's index, its pages, and the chunks. It is not sealed, as a
 // mirror fetches by it. To fetch one: the blob that Manifest.Pins names; the
-// blobs that PinPages finds in it; the blobs that PinsOf finds in each of them.
+// pages that PinPages finds in it; the blobs that Pins then finds.
 
 // PinPages returns the pages that a pin list's index names, or ErrBadPins.
 func PinPages(index []byte) ([]cid.Cid, error) {
@@ -26,9 +26,9 @@ func PinPages(index []byte) ([]cid.Cid, error) {
 	return pages, nil
 }
 
-// PinsOf returns the blobs that a page of a pin list names, ascending, each once
+// pinsOf returns the blobs that a page of a pin list names, ascending, each once
 // and at least one, or ErrBadPins.
-func PinsOf(page []byte) ([]cid.Cid, error) {
+func pinsOf(page []byte) ([]cid.Cid, error) {
 	pins, err := linksOf(page)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadPins, err)
@@ -61,7 +61,7 @@ func Pins(blobs *blob.Store, link cid.Cid) ([]cid.Cid, error) {
 		if err != nil {
 			return nil, fmt.Errorf("pin list: %w", err)
 		}
-		pins, err := PinsOf(data)
+		pins, err := pinsOf(data)
 		if err != nil {
 			return nil, err
 		}

@@ -1,14 +1,11 @@
 package bucket_test
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/shoal-project/shoal/internal/blob"
 	"github.com/shoal-project/shoal/internal/bucket"
 )
 
@@ -71,46 +68,5 @@ func TestOnlyWhatChangedIsNew(t *testing.T) {
 	_, err := bucket.Verify(t.Context(), h.Blobs, h.Identity, second.Manifest)
 	if err != nil {
 		t.Error(err)
-	}
-}
-
-func TestHostilePinLists(t *testing.T) {
-	link := func(s string) string { return "\xd8\x2a\x58\x25\x00" + string(blob.Sum(blob.Raw, []byte(s)).Bytes()) }
-	a, b := link("a"), link("b")
-	if a > b {
-		a, b = b, a
-	}
-	good := "\x82" + a + b
-	if got, err := bucket.PinsOf([]byte(good)); err != nil || len(got) != 2 {
-		t.Fatalf("the test spells lists wrong: %v, %v", got, err)
-	}
-	for name, page := range map[string]string{
-		"empty":             "",
-		"empty list":        "\x80",
-		"no list":           "\xa0",
-		"not sorted":        "\x82" + b + a,
-		"twice":             "\x82" + a + a,
-		"null":              "\x81\xf6",
-		"bare bytes":        "\x81" + a[2:],
-		"other tag":         "\x81\xd8\x2b" + a[2:],
-		"no zero prefix":    "\x81\xd8\x2a\x58\x25\x01" + a[5:],
-		"other hash":        "\x81" + strings.Replace(a, "\x1e\x20", "\x12\x20", 1),
-		"claims a billion":  "\x9a\x40\x00\x00\x00" + a,
-		"indefinite length": "\x9f" + a + b + "\xff",
-		"long length":       "\x98\x02" + a + b,
-		"trailing byte":     good + "\x00",
-		"cut short":         good[:len(good)-1],
-		"deeply nested":     strings.Repeat("\x81", 10_000),
-		"over 2 MiB":        strings.Repeat("\x00", blob.MaxSize+1),
-	} {
-		if _, err := bucket.PinsOf([]byte(page)); !errors.Is(err, bucket.ErrBadPins) {
-			t.Errorf("PinsOf, %s: %v", name, err)
-		}
-		if name == "empty list" || name == "not sorted" {
-			continue // the index of no pages is one; pages stand in the order of what they hold
-		}
-		if _, err := bucket.PinPages([]byte(page)); !errors.Is(err, bucket.ErrBadPins) {
-			t.Errorf("PinPages, %s: %v", name, err)
-		}
 	}
 }

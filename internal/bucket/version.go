@@ -24,8 +24,10 @@ type Version struct {
 
 // Stats counts what a version holds. Bytes are those of the files.
 type Stats struct {
-	Files, Folders, Symlinks int
-	Bytes                    int64
+	Files    int   `json:"files"`
+	Folders  int   `json:"folders"`
+	Symlinks int   `json:"symlinks"`
+	Bytes    int64 `json:"bytes"`
 }
 
 // Author makes versions in the name of an identity.
@@ -38,7 +40,7 @@ type Author struct {
 func (a *Author) self() PeerID { return PeerIDOf(a.Identity.Public().(ed25519.PublicKey)) }
 
 // Create makes the genesis of a new bucket: an empty folder with one owner.
-func (a *Author) Create(_ context.Context, name string) (*Version, error) {
+func (a *Author) Create(name string) (*Version, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}

@@ -23,13 +23,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// A RunFunc is a program: args[0] is its name.
-type RunFunc func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
-
-// Main runs a program on what the process was given and ends the process: with
-// 0, with 2 after an error of [Usage], with 1 after any other. The error is
-// said in one line on stderr.
-func Main(run RunFunc) {
+// Main runs a program, whose name is args[0], on what the process was given and
+// ends the process: with 0, with 2 after an error of [Usage], with 1 after any
+// other. The error is said in one line on stderr.
+func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error) {
 	err := run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), errorLine(err))

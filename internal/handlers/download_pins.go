@@ -52,11 +52,10 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 	if err != nil {
 		return err
 	}
-	client, err := h.client()
-	if err != nil {
+	if err := h.open(); err != nil {
 		return err
 	}
-	f := &fetcher{client: client, sources: sources, blobs: h.Blobs}
+	f := &fetcher{client: h.calls, sources: sources, blobs: h.Blobs}
 	if err := f.all(ctx, j.Payload.Pins, j.Progress); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 
 // ExecOptions says which job types are handled by shell commands.
 type ExecOptions struct {
-	// Commands has a command for /bin/sh -c by job type.
+	// Commands has a command for /bin/sh -c by job type; neither is empty.
 	Commands map[string]string
 	// Home and DB are told to the commands as SHOAL_HOME and SHOAL_DB.
 	Home, DB string
@@ -51,9 +51,6 @@ func RegisterExec(w *jobs.Worker, o ExecOptions) error {
 		o.Logger = zap.NewNop()
 	}
 	for jobType, command := range o.Commands {
-		if jobType == "" || command == "" {
-			return fmt.Errorf("exec %q=%q: it takes a job type and a command", jobType, command)
-		}
 		jobs.Handle(w, jobType, func(ctx context.Context, j *jobs.Job[json.RawMessage]) error {
 			result, err := o.run(ctx, command, j.Payload, o.environ(j))
 			if err != nil || result == nil {

@@ -14,21 +14,20 @@ import (
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// Home is what the handlers of one home share. Its identity is made, and its
-// blobs are opened, when the first of them needs it: a fleet that only runs
-// other job types has neither.
+// Home is what the handlers of one home share. Its identity is made when the
+// first of them needs it: a fleet that only runs other job types has none.
 type Home struct {
 	Blobs *blob.Store
 	Log   *bucket.Log
+	Book  *peer.Book
 
 	dir    string
 	ensure func() error // makes dir if it is not there
 	store  Store
 
 	mu    sync.Mutex
-	ident peer.Identity
-	book  *peer.Book
-	calls *peer.Client
+	ident peer.Identity // after open
+	calls *peer.Client  // after open
 }
 
 // Store is what the handlers need of the queue.
@@ -43,34 +42,22 @@ func NewHome(dir string, store Store, ensure func() error) *Home {
 	return &Home{
 		Blobs: blob.Open(filepath.Join(dir, "blobs")),
 		Log:   bucket.NewLog(store, nil),
+		Book:  peer.NewBook(store, nil),
 		dir:   dir, store: store, ensure: ensure,
 	}
 }
 
 // Identity is the home's; it is made if there is none.
 func (h *Home) Identity() (peer.Identity, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	err := h.open()
 	return h.ident, err
 }
 
-// Book is the home's address book.
-func (h *Home) Book() (*peer.Book, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	err := h.open()
-	return h.book, err
-}
-
-func (h *Home) client() (*peer.Client, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	err := h.open()
-	return h.calls, err
-}
-
+// open readies ident and calls. Whoever uses one of them calls it first; for
+// Answer that was the server's maker, by Identity.
 func (h *Home) open() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.calls != nil {
 		return nil
 	}
@@ -81,15 +68,11 @@ func (h *Home) open() error {
 	if err != nil {
 		return err
 	}
-	book, err := peer.NewBook(peer.BookOptions{Tables: h.store, Self: ident.ID()})
-	if err != nil {
-		return err
-	}
 	calls, err := peer.NewClient(peer.ClientOptions{Identity: ident})
 	if err != nil {
 		return err
 	}
-	h.ident, h.book, h.calls = ident, book, calls
+	h.ident, h.calls = ident, calls
 	return nil
 }
 
@@ -111,11 +94,10 @@ func (h *Home) manifest(ctx context.Context, entry bucket.Entry) (*bucket.Manife
 		return m, err
 	}
 	lost := fmt.Errorf("version %d of bucket %s: %w", entry.Height, entry.Bucket, err)
-	book, err := h.Book()
-	if err != nil {
+	if err := h.open(); err != nil {
 		return nil, errors.Join(lost, err)
 	}
-	peers, err := book.List(ctx)
+	peers, err := h.Book.List(ctx)
 	if err != nil {
 		return nil, errors.Join(lost, err)
 	}
@@ -156,19 +138,15 @@ type source struct {
 // sources are those of the peers that the address book knows; ErrUnreachable
 // if it knows none.
 func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]source, error) {
-	book, err := h.Book()
-	if err != nil {
-		return nil, err
-	}
 	var list []source
 	for _, id := range ids {
-		entry, err := book.Get(ctx, id)
+		entry, err := h.Book.Get(ctx, id)
 		switch {
 		case errors.Is(err, peer.ErrUnknownPeer):
 		case err != nil:
 			return nil, err
 		default:
-			list = append(list, source{entry.Peer, book})
+			list = append(list, source{entry.Peer, h.Book})
 		}
 	}
 	if len(list) == 0 {

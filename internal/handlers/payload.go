@@ -73,7 +73,7 @@ func (p PingPeer) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads that and nothing else; its errors name the field.
 func (p *PingPeer) UnmarshalJSON(text []byte) error {
 	var raw pingPeerJSON
-	if err := strictly(text, &raw); err != nil {
+	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
 	var errs [2]error
@@ -91,7 +91,7 @@ func (p SyncBucket) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads that and nothing else; its errors name the field.
 func (p *SyncBucket) UnmarshalJSON(text []byte) error {
 	var raw syncBucketJSON
-	if err := strictly(text, &raw); err != nil {
+	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
 	var errs [4]error
@@ -117,7 +117,7 @@ func (p DownloadPins) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads that and nothing else; its errors name the field.
 func (p *DownloadPins) UnmarshalJSON(text []byte) error {
 	var raw downloadPinsJSON
-	if err := strictly(text, &raw); err != nil {
+	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
 	var errs [3]error
@@ -127,18 +127,21 @@ func (p *DownloadPins) UnmarshalJSON(text []byte) error {
 	return errors.Join(errs[:]...)
 }
 
-// strictly decodes a JSON object without fields that into does not have.
-func strictly(text []byte, into any) error {
+// DecodeStrictly decodes one JSON object without fields that into does not
+// have. Its errors are for the person who wrote the object.
+func DecodeStrictly(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) && mismatch.Field == "" {
+	switch {
+	case errors.As(err, &mismatch) && mismatch.Field == "":
 		return fmt.Errorf("want a JSON object, not a JSON %s", mismatch.Value)
-	} else if mismatch != nil {
+	case mismatch != nil:
 		return fmt.Errorf("%s: a JSON %s can't stand here", mismatch.Field, mismatch.Value)
-	}
-	if err != nil {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the JSON object has no end")
+	case err != nil:
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {

@@ -45,8 +45,7 @@ func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, er
 	if err != nil {
 		return pingResult{}, nil, err
 	}
-	client, err := h.client()
-	if err != nil {
+	if err := h.open(); err != nil {
 		return pingResult{}, nil, err
 	}
 	if p.Peer == h.ident.ID() || !m.Authorized(p.Peer) {
@@ -56,7 +55,7 @@ func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, er
 	if err != nil {
 		return unreachable(ctx, err)
 	}
-	pongs, err := client.Ping(ctx, to[0].Peer, []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
+	pongs, err := h.calls.Ping(ctx, to[0].Peer, []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
 	to[0].note(ctx, err)
 	if err != nil {
 		return unreachable(ctx, err)
@@ -139,11 +138,7 @@ func (h *Home) answer(ctx context.Context, from bucket.PeerID, p peer.Ping) (pee
 // sender has no share that we know of: only a peer that may offer buckets can
 // have us look.
 func (h *Home) fromStranger(ctx context.Context, from bucket.PeerID, p peer.Ping) ([]jobs.New, error) {
-	book, err := h.Book()
-	if err != nil {
-		return nil, err
-	}
-	entry, err := book.Get(ctx, from)
+	entry, err := h.Book.Get(ctx, from)
 	if err != nil || !entry.Offers {
 		return nil, err
 	}
@@ -198,14 +193,10 @@ func pingJobs(m *bucket.Manifest, whom func(bucket.PeerID) bool) (list []jobs.Ne
 func PingSchedule(h *Home, every time.Duration) jobs.Schedule {
 	return jobs.Schedule{Name: "ping", Every: every, Jobs: func(ctx context.Context) ([]jobs.New, error) {
 		heads, err := h.Log.Heads(ctx)
-		if err != nil || len(heads) == 0 {
-			return nil, err // no bucket, no identity needed
-		}
-		book, err := h.Book()
 		if err != nil {
 			return nil, err
 		}
-		entries, err := book.List(ctx)
+		entries, err := h.Book.List(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/peer"
 	"github.com/shoal-project/shoal/pkg/jobs"
-	"github.com/shoal-project/shoal/pkg/lease"
 )
 
 // syncResult is what a SyncBucket job leaves.
@@ -52,6 +51,9 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 		return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
 	}
 
+	if err := h.open(); err != nil {
+		return err
+	}
 	sources, err := h.sources(ctx, target.Peers)
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	var errs []error
 	for _, from := range sources {
 		err := h.syncFrom(ctx, j, from, known)
-		if err == nil || ctx.Err() != nil || errors.Is(err, lease.ErrLost) {
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		// Which links lie between is the source's own word: another one's may

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/shoal-project/shoal/internal/bucket"
@@ -33,37 +32,28 @@ type Entry struct {
 // Book is the address book and the allow-list: the rows of sync_peers.
 type Book struct {
 	tables jobs.Tables
-	self   bucket.PeerID
 	now    func() time.Time
 }
 
-// BookOptions says what a Book stands on.
-type BookOptions struct {
-	Tables jobs.Tables      // required
-	Self   bucket.PeerID    // the home's own ID, which Add refuses; zero: none yet
-	Now    func() time.Time // nil: time.Now
-}
-
-// NewBook returns the book of a home.
-func NewBook(o BookOptions) (*Book, error) {
-	if o.Tables == nil {
-		return nil, errors.New("peer.BookOptions: Tables is missing")
+// NewBook returns the book in tables. now is the clock for added_at and
+// last_seen; nil means time.Now.
+func NewBook(tables jobs.Tables, now func() time.Time) *Book {
+	if now == nil {
+		now = time.Now
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Book{tables: o.Tables, self: o.Self, now: o.Now}, nil
+	return &Book{tables: tables, now: now}
 }
 
 // Add puts a peer into the book, or gives one that is there a new URL and a
-// new word on offers. The URL is https://host:port and nothing more.
-func (b *Book) Add(ctx context.Context, id bucket.PeerID, rawURL string, offers bool) error {
-	if id == b.self {
-		return fmt.Errorf("add peer: %s is this home itself", id)
-	}
+// new word on offers. The URL is https://host:port and nothing more. The home's
+// own ID, self, is refused; zero: it has none.
+func (b *Book) Add(ctx context.Context, self, id bucket.PeerID, rawURL string, offers bool) error {
 	// An ID of another make than ParsePeerID's would be a row nobody can use.
 	if _, err := bucket.ParsePeerID(string(id)); err != nil {
 		return fmt.Errorf("add peer: %w", err)
+	}
+	if id == self {
+		return fmt.Errorf("add peer: %s is this home itself", id)
 	}
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -71,7 +61,7 @@ func (b *Book) Add(ctx context.Context, id bucket.PeerID, rawURL string, offers 
 	}
 	_, err = b.exec(ctx, `INSERT INTO sync_peers (peer_id, url, offers, added_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (peer_id) DO UPDATE SET url = excluded.url, offers = excluded.offers`,
-		string(id), u, flag(offers), seconds(b.now()))
+		string(id), u, flag(offers), float64(jobs.SecondsOf(b.now())))
 	if err != nil {
 		return fmt.Errorf("add peer: %w", err)
 	}
@@ -95,7 +85,7 @@ func (b *Book) Remove(ctx context.Context, id bucket.PeerID) error {
 // commit a contact, it writes only when the note is older than a minute or
 // there is an error to clear. A peer that is not in the book is left alone.
 func (b *Book) Seen(ctx context.Context, id bucket.PeerID) error {
-	now := seconds(b.now())
+	now := float64(jobs.SecondsOf(b.now()))
 	_, err := b.exec(ctx, `UPDATE sync_peers SET last_seen = $1, last_error = NULL WHERE peer_id = $2
 		AND (last_error IS NOT NULL OR last_seen IS NULL OR last_seen NOT BETWEEN $3 AND $4)`,
 		now, string(id), now-60, now+60)
@@ -129,16 +119,6 @@ func (b *Book) exec(ctx context.Context, query string, args ...any) (n int64, er
 		return err
 	})
 	return n, err
-}
-
-// seconds and instant turn times into the Unix seconds of the tables and back.
-func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
-
-func instant(s sql.NullFloat64) time.Time {
-	if !s.Valid {
-		return time.Time{}
-	}
-	return time.UnixMicro(int64(math.Round(s.Float64 * 1e6)))
 }
 
 func flag(b bool) int {

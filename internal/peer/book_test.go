@@ -15,14 +15,14 @@ import (
 
 func TestBookKeepsPeers(t *testing.T) {
 	ctx, clock := t.Context(), newClock()
-	book := newBook(t, newTables(t), "", clock)
+	book := peer.NewBook(newTables(t), clock.Now)
 	a, b := someone(t).ID(), someone(t).ID()
 
-	must(t, book.Add(ctx, a, "https://10.0.0.1:4242", false))
+	must(t, book.Add(ctx, "", a, "https://10.0.0.1:4242", false))
 	added := clock.Now()
 	clock.Advance(time.Hour)
-	must(t, book.Add(ctx, b, "https://[2001:db8::1]:4242", true))
-	must(t, book.Add(ctx, a, "https://Peer.Example:1/", true)) // a new word on an old peer
+	must(t, book.Add(ctx, "", b, "https://[2001:db8::1]:4242", true))
+	must(t, book.Add(ctx, "", a, "https://Peer.Example:1/", true)) // a new word on an old peer
 
 	got, err := book.List(ctx)
 	must(t, err)
@@ -51,8 +51,8 @@ func TestBookKeepsPeers(t *testing.T) {
 func TestBookRefuses(t *testing.T) {
 	ctx := t.Context()
 	self, other := someone(t).ID(), someone(t).ID()
-	book := newBook(t, newTables(t), self, newClock())
-	if err := book.Add(ctx, self, "https://h:1", false); err == nil || !strings.Contains(err.Error(), "this home itself") {
+	book := peer.NewBook(newTables(t), newClock().Now)
+	if err := book.Add(ctx, self, self, "https://h:1", false); err == nil || !strings.Contains(err.Error(), "this home itself") {
 		t.Errorf("ourselves: %v", err)
 	}
 	for _, id := range []bucket.PeerID{
@@ -60,7 +60,7 @@ func TestBookRefuses(t *testing.T) {
 		bucket.PeerID("01" + strings.Repeat("0", 62)),        // the identity point
 		bucket.PeerID("ee" + strings.Repeat("f", 60) + "7f"), // not canonical
 	} {
-		if err := book.Add(ctx, id, "https://h:1", false); err == nil {
+		if err := book.Add(ctx, self, id, "https://h:1", false); err == nil {
 			t.Errorf("id %q was accepted", id)
 		}
 	}
@@ -68,7 +68,7 @@ func TestBookRefuses(t *testing.T) {
 		"", "h:1", "http://h:1", "https://h", "https://:1", "https://h:0", "https://h:65536", "https://h:1/path",
 		"https://h:1?q", "https://h:1#f", "https://me@h:1", "https://h:1 ", "https://h:1//", "https:h:1", "https://h:x",
 	} {
-		if err := book.Add(ctx, other, u, false); err == nil {
+		if err := book.Add(ctx, self, other, u, false); err == nil {
 			t.Errorf("URL %q was accepted", u)
 		}
 	}
@@ -80,10 +80,10 @@ func TestBookRefuses(t *testing.T) {
 func TestBookFindsByPrefix(t *testing.T) {
 	ctx := t.Context()
 	tables := newTables(t)
-	book := newBook(t, tables, "", newClock())
+	book := peer.NewBook(tables, newClock().Now)
 	a, b := twinA, twinB
-	must(t, book.Add(ctx, a, "https://h:1", false))
-	must(t, book.Add(ctx, b, "https://h:2", false))
+	must(t, book.Add(ctx, "", a, "https://h:1", false))
+	must(t, book.Add(ctx, "", b, "https://h:2", false))
 
 	for _, s := range []string{string(a), string(a)[:63]} {
 		if e, err := book.Find(ctx, s); err != nil || e.ID != a {
@@ -108,9 +108,9 @@ func TestBookFindsByPrefix(t *testing.T) {
 // It proves that contacts that tell nothing new cost no commit.
 func TestBookWritesOnlyNews(t *testing.T) {
 	ctx, clock, tables := t.Context(), newClock(), newTables(t)
-	book := newBook(t, tables, "", clock)
+	book := peer.NewBook(tables, clock.Now)
 	id := someone(t).ID()
-	must(t, book.Add(ctx, id, "https://h:1", false))
+	must(t, book.Add(ctx, "", id, "https://h:1", false))
 
 	refused := errors.New("dial tcp 10.0.0.1:1:\nconnection refused")
 	for _, step := range []struct {

@@ -50,15 +50,6 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}, nil
 }
 
-// Close closes the connections that no call uses.
-func (c *Client) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, t := range c.transports {
-		t.CloseIdleConnections()
-	}
-}
-
 // transport returns the connections to one peer. They are never shared with
 // another: a connection is checked against one key, when it is opened.
 func (c *Client) transport(id bucket.PeerID) (*http.Transport, error) {

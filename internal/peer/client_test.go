@@ -235,7 +235,6 @@ func TestClientEndsWithoutProgress(t *testing.T) {
 			p := liar(t, someone(t), c.answer)
 			client, err := peer.NewClient(peer.ClientOptions{Identity: someone(t), Stall: 300 * time.Millisecond})
 			must(t, err)
-			defer client.Close()
 			_, err = client.Get(t.Context(), p, cid.MustParse(absent))
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.why) {
 				t.Errorf("got %v", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/shoal-project/shoal/internal/bucket"
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 // minPrefix is how much of a peer ID a person must give.
@@ -75,7 +76,7 @@ func (b *Book) query(ctx context.Context, query string, args ...any) ([]Entry, e
 		if e.ID, err = bucket.ParsePeerID(id); err != nil {
 			return nil, fmt.Errorf("sync_peers: %w", err)
 		}
-		e.AddedAt, e.LastSeen, e.LastError = instant(added), instant(seen), lastError.String
+		e.AddedAt, e.LastSeen, e.LastError = jobs.Seconds(added.Float64).Time(), jobs.Seconds(seen.Float64).Time(), lastError.String
 		es = append(es, e)
 	}
 	return es, rows.Err()

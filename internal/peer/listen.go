@@ -3,7 +3,6 @@ package peer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 
@@ -23,9 +22,5 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		})
 		return errors.Join(err, set)
 	}}
-	ln, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for peers: %w", err)
-	}
-	return ln, nil
+	return lc.Listen(ctx, "tcp", addr)
 }

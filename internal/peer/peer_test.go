@@ -116,13 +116,6 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func newBook(t *testing.T, ts tables, self bucket.PeerID, c *clock) *peer.Book {
-	t.Helper()
-	book, err := peer.NewBook(peer.BookOptions{Tables: ts, Self: self, Now: c.Now})
-	must(t, err)
-	return book
-}
-
 // someone is a new identity. Its file is written by hand: EnsureIdentity waits
 // for the disk, and there are many of them.
 func someone(t *testing.T) peer.Identity {
@@ -164,10 +157,10 @@ func newHome(t *testing.T, change func(*peer.Options), knows ...bucket.PeerID) *
 	t.Helper()
 	h := &home{Identity: someone(t), tables: newTables(t), blobDir: t.TempDir(), done: make(chan error, 1)}
 	h.blobs = blob.Open(h.blobDir)
-	h.book = newBook(t, h.tables, h.ID(), newClock())
+	h.book = peer.NewBook(h.tables, newClock().Now)
 	h.log = bucket.NewLog(h.tables, nil)
 	for _, id := range knows {
-		must(t, h.book.Add(t.Context(), id, "https://127.0.0.1:1", false))
+		must(t, h.book.Add(t.Context(), h.ID(), id, "https://127.0.0.1:1", false))
 	}
 	o := peer.Options{
 		Identity: h.Identity, Book: h.book, Blobs: h.blobs, Log: h.log,
@@ -215,7 +208,6 @@ func newClient(t *testing.T, id peer.Identity) *peer.Client {
 	t.Helper()
 	c, err := peer.NewClient(peer.ClientOptions{Identity: id})
 	must(t, err)
-	t.Cleanup(c.Close)
 	return c
 }
 

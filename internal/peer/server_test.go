@@ -371,9 +371,6 @@ func TestServerOptions(t *testing.T) {
 	if _, err := peer.NewClient(peer.ClientOptions{}); err == nil {
 		t.Error("no identity was accepted")
 	}
-	if _, err := peer.NewBook(peer.BookOptions{}); err == nil {
-		t.Error("no tables were accepted")
-	}
 }
 
 const rawType = "application/vnd.ipld.raw"
@@ -393,7 +390,7 @@ func noBucket(t *testing.T) bucket.ID {
 func (h *home) create(t *testing.T, who bucket.PeerID) *bucket.Manifest {
 	t.Helper()
 	author := &bucket.Author{Log: h.log, Blobs: h.blobs, Identity: h.Key()}
-	v, err := author.Create(t.Context(), "papers")
+	v, err := author.Create("papers")
 	must(t, err)
 	h.append(t, v.Manifest)
 	v, err = author.Share(t.Context(), v.Manifest.Bucket, who, bucket.Mirror)
@@ -429,7 +426,7 @@ func (h *home) grow(t *testing.T, head *bucket.Manifest, n int64) *bucket.Manife
 // foreignManifest stores a manifest of a bucket that is not in the log.
 func (h *home) foreignManifest(t *testing.T) cid.Cid {
 	t.Helper()
-	v, err := (&bucket.Author{Log: h.log, Blobs: h.blobs, Identity: h.Key()}).Create(t.Context(), "foreign")
+	v, err := (&bucket.Author{Log: h.log, Blobs: h.blobs, Identity: h.Key()}).Create("foreign")
 	must(t, err)
 	return v.Manifest.Link()
 }

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -121,9 +120,7 @@ type worker struct {
 	cmd  *exec.Cmd
 	id   string // sync_workers.id
 	done chan struct{}
-
-	mu  sync.Mutex
-	log bytes.Buffer
+	log  lockedBuffer // what it prints
 }
 
 // worker starts a worker and waits until it has its seat. It ends with the test.
@@ -132,7 +129,7 @@ func (h *home) worker(args ...string) *worker {
 	w := &worker{h: h, done: make(chan struct{})}
 	w.cmd = exec.Command(filepath.Join(bin, "worker"), args...)
 	w.cmd.Env = append(os.Environ(), "SHOAL_HOME="+h.dir)
-	w.cmd.Stderr, w.cmd.Stdout = w, w
+	w.cmd.Stderr, w.cmd.Stdout = &w.log, &w.log
 	if err := w.cmd.Start(); err != nil {
 		h.Fatal(err)
 	}
@@ -160,18 +157,7 @@ func (h *home) worker(args ...string) *worker {
 	return w
 }
 
-// Write takes the worker's output.
-func (w *worker) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.Write(p)
-}
-
-func (w *worker) logged() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.String()
-}
+func (w *worker) logged() string { return w.log.String() }
 
 func (w *worker) signal(s syscall.Signal) {
 	w.h.Helper()
