@@ -44,7 +44,7 @@ CREATE TABLE sync_jobs (
 ) STRICT;
 
 -- Who moves a due job into the future takes it from among those that a claim reads.
-CREATE TRIGGER sync_jobs_moved AFTER UPDATE OF run_at, due, status ON sync_jobs
+CREATE TRIGGER sync_jobs_moved AFTER UPDATE OF run_at ON sync_jobs
 	WHEN NEW.due = 1 AND NEW.status = 'pending' AND NEW.run_at > ` + now + ` + 0.001 BEGIN
 	UPDATE sync_jobs SET due = 0 WHERE id = NEW.id;
 END;
