@@ -82,11 +82,14 @@ func TestWakeUp(t *testing.T) {
 	}
 }
 
+// fleetDB is the variable that makes this binary a worker of TestEachJobOnce.
+const fleetDB = "SHOAL_E2E_FLEET"
+
 // TestEachJobOnce: 8 processes share 20,000 jobs; each runs once.
 func TestEachJobOnce(t *testing.T) {
 	const processes, total = 8, 20000
-	if role := os.Getenv("SHOAL_E2E_FLEET"); role != "" {
-		fleetWorker(t, role)
+	if db := os.Getenv(fleetDB); db != "" {
+		fleetWorker(t, db)
 		return
 	}
 	h := newHome(t)
@@ -107,7 +110,7 @@ func TestEachJobOnce(t *testing.T) {
 		fleet.Go(func() {
 			cmd := exec.Command(os.Args[0], "-test.run", "^TestEachJobOnce$")
 			runs[i] = filepath.Join(t.TempDir(), "runs")
-			cmd.Env = append(os.Environ(), "SHOAL_E2E_FLEET="+h.db, "SHOAL_E2E_RUNS="+runs[i])
+			cmd.Env = append(os.Environ(), fleetDB+"="+h.db, "SHOAL_E2E_RUNS="+runs[i])
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("process %d: %v\n%s", i, err, out)
 			}
