@@ -67,8 +67,9 @@ type Seat interface {
 	// something to claim. A handler may start once it has returned.
 	Turn(ctx context.Context, outcomes []Outcome, want Want) (Turn, error)
 	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
-	// in a transaction of its own. It returns lease.ErrLost, and nothing is
-	// written, where the attempt no longer holds the job.
+	// in a transaction of its own. It returns lease.ErrLost where the attempt no
+	// longer holds the job; then nothing is written but the refusal, in the
+	// attempt's history.
 	Finish(ctx context.Context, outcome Outcome, write func(*sql.Tx) error, follow ...New) error
 	// NextTick is when the schedule is next due; zero if it never ticked.
 	NextTick(ctx context.Context, name string) (time.Time, error)

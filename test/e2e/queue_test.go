@@ -22,11 +22,13 @@ import (
 // verbatim, with another program, while workers run.
 func TestPlainSQL(t *testing.T) {
 	h := newHome(t)
-	h.worker("--exec", "Sync=sleep 1000", "--exec", "Slow=sleep 1000", "--concurrency", "1", "--type", "Sync", "--type", "Slow")
-	h.worker("--exec", "Noop=true", "--type", "Noop")
+	// Commands in place of the built-in handlers, so that the statements' own job
+	// types can be kept waiting.
+	h.worker("--exec", "SyncBucket=sleep 1000", "--exec", "Slow=sleep 1000", "--concurrency", "1", "--type", "SyncBucket", "--type", "Slow")
+	h.worker("--exec", "PingPeer=true", "--type", "PingPeer")
 
 	// INSERT: claimed as it is.
-	h.sql(`INSERT INTO sync_jobs (job_type, payload, status, created_at) VALUES ('Noop', '{"n": 1}', 'pending', unixepoch());`)
+	h.sql(`INSERT INTO sync_jobs (job_type, payload, status, created_at) VALUES ('PingPeer', '{"n": 1}', 'pending', unixepoch());`)
 	h.expectStatus("1", "completed")
 
 	// The long runner: it occupies the one slot of the first worker.
@@ -40,9 +42,9 @@ func TestPlainSQL(t *testing.T) {
 	// UPDATE priority: acts on the next claim.
 	for range 2 {
 		h.sql(`INSERT INTO sync_jobs (job_type, payload, status, created_at) VALUES ('Slow', '{}', 'pending', unixepoch());
-			INSERT INTO sync_jobs (job_type, payload, status, created_at) VALUES ('Sync', '{}', 'pending', unixepoch());`)
+			INSERT INTO sync_jobs (job_type, payload, status, created_at) VALUES ('SyncBucket', '{}', 'pending', unixepoch());`)
 	}
-	h.sql(strings.ReplaceAll(`UPDATE sync_jobs SET priority = 10 WHERE job_type = 'SyncBucket';`, "SyncBucket", "Sync"))
+	h.sql(`UPDATE sync_jobs SET priority = 10 WHERE job_type = 'SyncBucket';`)
 	h.sql(`DELETE FROM sync_jobs WHERE id = 2`) // its handler is interrupted, its slot is free
 	h.expectStatus("4", "running")
 	if got := h.sql(`SELECT group_concat(id) FROM sync_jobs WHERE status = 'running'`); got != "4" {

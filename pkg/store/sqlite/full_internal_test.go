@@ -41,6 +41,9 @@ func TestDiskFull(t *testing.T) {
 		if !strings.Contains(err.Error(), "disk is full") || errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("round %d: %v", round, err)
 		}
+		if err := db.Write(t.Context(), nil, n, n); err == nil || !strings.Contains(err.Error(), "disk is full") || errors.Is(err, jobs.ErrUnknown) {
+			t.Errorf("round %d: a transaction of foreign code: %v", round, err)
+		}
 		if err := os.Remove(fill); err != nil {
 			t.Fatal(err)
 		}

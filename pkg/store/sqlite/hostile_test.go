@@ -8,8 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/sqlite"
@@ -253,5 +257,65 @@ func TestOddRows(t *testing.T) {
 	shell(t, path, `UPDATE sync_jobs SET run_at = 9e99`)
 	if got := turn(t, seat, want); len(got.Claimed) != 0 || got.Next < 24*time.Hour {
 		t.Errorf("a job in the far future: %+v", got)
+	}
+}
+
+// TestStoppedWriter: when another process stops with the write lock in its
+// hands, those who wait, a group's operation or foreign code's, name its pid;
+// when it is killed they go on, and nothing is lost.
+func TestStoppedWriter(t *testing.T) {
+	for name, write := range map[string]func(*sqlite.DB) error{
+		"Enqueue": func(db *sqlite.DB) error {
+			_, err := db.Enqueue(context.Background(), jobs.New{Type: "A", Payload: []byte(`1`)})
+			return err
+		},
+		"Write": func(db *sqlite.DB) error {
+			return db.Write(context.Background(), nil, jobs.New{Type: "A", Payload: []byte(`1`)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			core, said := observer.New(zap.WarnLevel)
+			db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{Logger: zap.New(core)})
+			defer db.Close()
+			other := exec.Command("sqlite3", db.Path())
+			in, err := other.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := other.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Start(); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintln(in, `BEGIN IMMEDIATE; INSERT INTO sync_meta VALUES ('x', 'y'); SELECT 'begun';`)
+			if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			written := make(chan error, 1)
+			go func() { written <- write(db) }()
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			pid := zap.Int("pid", other.Process.Pid)
+			for deadline := time.Now().Add(20 * time.Second); said.FilterField(pid).Len() == 0; <-tick.C {
+				if time.Now().After(deadline) {
+					t.Fatalf("the pid %d was not named: %v", other.Process.Pid, said.All())
+				}
+			}
+			if err := other.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = other.Wait()
+			if err := <-written; err != nil {
+				t.Error(err)
+			}
+			if got := shell(t, db.Path(), `SELECT count(*), (SELECT count(*) FROM sync_meta WHERE key = 'x') FROM sync_jobs`); got != "1|0" {
+				t.Errorf("jobs and rows of the killed program: %s", got)
+			}
+		})
 	}
 }
