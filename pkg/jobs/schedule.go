@@ -45,14 +45,14 @@ func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
 	if err != nil {
 		return fmt.Errorf("schedule %s: %w", s.Name, err)
 	}
-	wait := time.Until(at)
+	wait := at.Sub(r.opts.Now())
 	for {
 		// A clock that was set back, or a shorter interval than before, must
 		// not silence the schedule.
 		if !after(nil, min(wait, s.Every), ctx.Done()) {
 			return nil
 		}
-		due := Due{Name: s.Name, At: at, Next: time.Now().Add(s.Every)}
+		due := Due{Name: s.Name, At: at, Next: s.next(at, r.opts.Now())}
 		moved, err := r.tick(ctx, held, s, due)
 		if moved {
 			at = due.Next
@@ -63,8 +63,18 @@ func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("tick failed", zap.String("schedule", s.Name), zap.Error(err))
 		}
-		wait = time.Until(due.Next)
+		wait = due.Next.Sub(r.opts.Now())
 	}
+}
+
+// next is when the schedule is due after the tick that was due at at: a whole
+// number of intervals later, so that a late tick does not delay all that follow.
+// A first tick, and one that is early because the clock was set back, begin anew.
+func (s Schedule) next(at, now time.Time) time.Time {
+	if at.IsZero() || at.After(now) {
+		return now.Add(s.Every)
+	}
+	return now.Add(s.Every - now.Sub(at)%s.Every)
 }
 
 func (r *run) tick(ctx context.Context, held lease.Held, s Schedule, due Due) (moved bool, err error) {

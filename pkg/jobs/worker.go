@@ -44,6 +44,8 @@ type WorkerOptions struct {
 	Guard func(lock *os.File) error
 	// Joined, where set, is called once the worker has its seat, before it claims.
 	Joined func()
+	// Now is the wall clock, which schedules go by: time.Now.
+	Now func() time.Time
 	// Logger gets what operators should know: nowhere.
 	Logger *zap.Logger
 }
@@ -157,6 +159,9 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	}
 	if len(o.Queues) == 0 {
 		o.Queues = []Queue{{Name: DefaultQueue}}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()

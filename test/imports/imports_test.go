@@ -47,6 +47,9 @@ var mayImport = []place{
 	{"pkg/lease", nil},
 	// A hostile peer has to forge what the programs never write.
 	{"test/e2e", []string{"pkg/", "internal/bucket", "internal/blob", "internal/peer"}},
+	// Its workers have commands, and a guard for them; its points are its own.
+	{"test/torture/point", nil},
+	{"test/torture", []string{"pkg/", "internal/handlers", "test/torture/point"}},
 	{"test/", []string{"pkg/"}},
 }
 

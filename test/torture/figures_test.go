@@ -1,0 +1,171 @@
+package torture_test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// recovery is how long a job waited for another worker after its own was hit.
+type recovery struct {
+	job   int64
+	hit   int64
+	again int64
+	wait  time.Duration // less the time in which nobody could write
+	by    *life
+	stop  bool
+}
+
+// recoveries are those of the jobs that a process held when it was killed, or
+// stopped for longer than its lease.
+func (s *story) recoveries() (list []recovery, struckTwice int) {
+	type attempt struct {
+		call
+		claim
+	}
+	claimed := make(map[ref]attempt)
+	for _, c := range s.turns() {
+		for _, cl := range c.answer.Claimed {
+			claimed[ref{ID: cl.ID, Token: cl.Token}] = attempt{c, cl}
+		}
+	}
+	handled := make(map[ref]int64)
+	for _, c := range s.calls["handle"] {
+		handled[ref{ID: c.ID, Token: c.Token}] = c.from
+	}
+	for _, e := range s.errors {
+		if e.Ending == "failed" || s.jobs[e.Job] == nil {
+			continue
+		}
+		r := ref{ID: e.Job, Token: e.Token}
+		l := s.bySeat[e.Worker]
+		if l == nil || s.jobs[e.Job].Token == e.Token {
+			continue // its attempts were used up
+		}
+		hit, stop := l.killed, false
+		if e.Ending == "stuck" {
+			// The stop in which the lease ended: the last before it ran again.
+			stop = true
+			for _, st := range l.stops {
+				if again, ok := claimed[ref{ID: r.ID, Token: r.Token + 1}]; ok && st.from < again.to {
+					hit = st.from
+				}
+			}
+		}
+		if hit == 0 {
+			continue // its guard was killed, or it ended by itself
+		}
+		again, ok := claimed[ref{ID: r.ID, Token: r.Token + 1}]
+		at := handled[ref{ID: r.ID, Token: r.Token + 1}]
+		if again.Type == "Exec" { // nobody notes the beginning of a command
+			at = again.to
+		}
+		if !ok || at == 0 {
+			struckTwice++ // who took it over was hit, too
+			continue
+		}
+		rec := recovery{job: r.ID, hit: hit, again: at, by: l, stop: stop}
+		rec.wait = time.Duration(at - s.afterStalls(hit, at))
+		list = append(list, rec)
+	}
+	return list, struckTwice
+}
+
+// afterStalls moves a beginning behind the stalls of the whole file that lie
+// between it and an end: while a process is stopped in a commit nobody can write.
+func (s *story) afterStalls(from, to int64) int64 {
+	for _, l := range s.lives {
+		for _, st := range l.stalls {
+			if st.from < to && st.to > from {
+				from = min(max(from, st.to), to)
+			}
+		}
+	}
+	return from
+}
+
+// figures prints what the faults were and what they cost.
+func (s *story) figures() {
+	s.Helper()
+	open := s.openAttempts()
+	kills, busy, stops, past, stalls := 0, 0, 0, 0, 0
+	for _, l := range s.lives {
+		if l.killed != 0 && l.seat != 0 {
+			kills++
+			if open[l] {
+				busy++
+			}
+		}
+		for _, st := range l.stops {
+			if slices.ContainsFunc(l.stalls, func(x span) bool { return x.from == st.from }) {
+				stalls++
+				continue
+			}
+			stops++
+			if st.to-st.from > int64(s.lease) {
+				past++
+			}
+		}
+	}
+	list, twice := s.recoveries()
+	var killed, stopped []time.Duration
+	for _, r := range list {
+		if r.stop {
+			stopped = append(stopped, r.wait)
+		} else {
+			killed = append(killed, r.wait)
+		}
+	}
+	s.Logf("faults: %d SIGKILL of workers, %d (%d %%) of them with running jobs; %d SIGSTOP, %d past the lease; %d stops inside a commit",
+		kills, busy, 100*busy/max(1, kills), stops, past, stalls)
+	s.Logf("recovery of a killed worker's jobs: %s; of a stopped one's: %s (lease %v); %d were struck again before they ran",
+		distribution(killed), distribution(stopped), s.lease, twice)
+	limit := time.Second
+	if raceDetector {
+		limit = 3 * time.Second // it slows everything down
+	}
+	var slow []string
+	for _, r := range list {
+		if most := map[bool]time.Duration{false: limit, true: s.lease + limit}[r.stop]; r.wait > most {
+			slow = append(slow, fmt.Sprintf("job %d of %v ran again after %v, want %v at most (at %.3f s)", r.job, r.by, r.wait, most, float64(r.hit-s.begun)/1e9))
+		}
+	}
+	s.complain("slow recovery", slow)
+	if kills >= 20 && busy*100 < 60*kills {
+		s.Errorf("%d of %d kills hit a worker with running jobs, want 60 %%", busy, kills)
+	}
+}
+
+// openAttempts says which processes were killed with a job in their hands: one
+// of which the end was not accepted.
+func (s *story) openAttempts() map[*life]bool {
+	open := make(map[ref]*life)
+	for _, c := range s.turns() {
+		for _, cl := range c.answer.Claimed {
+			open[ref{ID: cl.ID, Token: cl.Token}] = c.by
+		}
+	}
+	for _, op := range []string{"turn", "finish"} {
+		for _, c := range s.calls[op] {
+			for _, o := range c.Outcomes {
+				if c.answered() {
+					delete(open, ref{ID: o.ID, Token: o.Token})
+				}
+			}
+		}
+	}
+	busy := make(map[*life]bool)
+	for _, l := range open {
+		busy[l] = true
+	}
+	return busy
+}
+
+func distribution(list []time.Duration) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	slices.Sort(list)
+	at := func(q int) time.Duration { return list[(len(list)-1)*q/100].Round(time.Millisecond) }
+	return fmt.Sprintf("%d, median %v, p99 %v, maximum %v", len(list), at(50), at(99), at(100))
+}

@@ -1,0 +1,140 @@
+package torture_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// patch replaces a piece of a source file, which must be there just once.
+type patch struct{ file, old, new string }
+
+const root = "../.."
+
+const (
+	pointImport = `"github.com/shoal-project/shoal/test/torture/point"`
+	turnFile    = "pkg/store/sqlite/turn.go"
+	leadFile    = "pkg/store/sqlite/lead.go"
+	renewFile   = "pkg/store/sqlite/renew.go"
+	reapFile    = "pkg/store/sqlite/reap.go"
+	commitFile  = "pkg/store/sqlite/commit.go"
+	aloneFile   = "pkg/store/sqlite/alone.go"
+)
+
+// points are the named places at which a process can be hit, by the patch that
+// puts point.At there. Those between BEGIN and the end of COMMIT hold the write
+// lock. The one in a handler is in the handlers of role_test.go.
+var points = map[string]patch{
+	"before the claim":               {turnFile, "if err := t.promote(); err != nil {", "point.At(%q)\n		if err := t.promote(); err != nil {"},
+	"in the claim":                   {turnFile, "		turn.Next, err = nextDue(t.conn, t.now)", "		point.At(%q)\n		turn.Next, err = nextDue(t.conn, t.now)"},
+	"after the claim":                {turnFile, "	slices.SortFunc(turn.Claimed, byOrder)", "	if len(turn.Claimed) > 0 {\n		point.At(%q)\n	}\n	slices.SortFunc(turn.Claimed, byOrder)"},
+	"in the finish":                  {turnFile, "		if t.again {\n			for _, c := range before {", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			for _, c := range before {"},
+	"after the finish":               {turnFile, "	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)", "	if len(outcomes) > 0 {\n		point.At(%q)\n	}\n	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)"},
+	"before a commit":                {commitFile, "	err := w.conn.Exec(`COMMIT`)", "	point.At(%q)\n	err := w.conn.Exec(`COMMIT`)"},
+	"after a commit":                 {commitFile, "	switch {\n	case err == nil:\n		return w.db.stillThere()", "	point.At(%q)\n	switch {\n	case err == nil:\n		return w.db.stillThere()"},
+	"before the commit of a handler": {aloneFile, "	err = user.Commit()", "	point.At(%q)\n	err = user.Commit()"},
+	"after the commit of a handler":  {aloneFile, "	switch {\n	case err == nil:\n		return db.stillThere()", "	point.At(%q)\n	switch {\n	case err == nil:\n		return db.stillThere()"},
+	"in the renewal":                 {renewFile, "		lost = missing(ours, holding)", "		point.At(%q)\n		lost = missing(ours, holding)"},
+	"in the reap":                    {reapFile, "		for _, ref := range stuck {", "		point.At(%q)\n		for _, ref := range stuck {"},
+	// One who is stopped here goes on as if it had not noticed the end of its lease.
+	"before a tick": {leadFile, "	err := s.db.writer.do(ctx, func(t *tx) error {\n		moved = false", "	point.At(%q)\n	ctx = context.WithoutCancel(ctx)\n	err := s.db.writer.do(ctx, func(t *tx) error {\n		moved = false"},
+	"in a tick":     {leadFile, "		moved = true\n		_, err = t.enqueue(batch)", "		moved = true\n		point.At(%q)\n		_, err = t.enqueue(batch)"},
+	"after a tick":  {leadFile, "	if err == nil && !moved {", "	point.At(%q)\n	if err == nil && !moved {"},
+	"elected":       {leadFile, "	if err == nil && held.Token == 0 {", "	point.At(%q)\n	if err == nil && held.Token == 0 {"},
+}
+
+// randomPoint is where a process is to be hit, for point.Env; often nowhere.
+func randomPoint(rng *rand.Rand) string {
+	names := []string{"handler"}
+	for name := range points {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	name, often, hit := names[rng.IntN(len(names))], rng.IntN(60), "SIGKILL"
+	if strings.Contains(name, "tick") || strings.Contains(name, "elected") || strings.Contains(name, "reap") {
+		often = rng.IntN(2) // what happens seldom
+	}
+	switch n := rng.IntN(10); {
+	case n < 3:
+		return ""
+	case n < 6:
+		hit = "SIGSTOP"
+	}
+	return fmt.Sprintf("%s:%d:%s", name, 1+often, hit)
+}
+
+// overlay writes what go build's -overlay takes: the sources with the points
+// and with the patches of a mutant.
+func overlay(t testing.TB, mutant []patch, withPoints bool) string {
+	t.Helper()
+	var patches []patch
+	patches = append(patches, mutant...)
+	if withPoints {
+		imports := make(map[string]bool)
+		for name, p := range points {
+			p.new = fmt.Sprintf(p.new, name)
+			patches = append(patches, p)
+			if !imports[p.file] {
+				imports[p.file] = true
+				patches = append(patches, patch{p.file, "import (\n", "import (\n	" + pointImport + "\n"})
+			}
+		}
+	}
+	dir := t.TempDir()
+	sources := make(map[string]string)
+	for _, p := range patches {
+		text, ok := sources[p.file]
+		if !ok {
+			raw, err := os.ReadFile(filepath.Join(root, p.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(raw)
+		}
+		if n := strings.Count(text, p.old); n != 1 {
+			t.Fatalf("%s: a patch's place is there %d times, want once: the source has changed, the patch must follow:\n%s", p.file, n, p.old)
+		}
+		sources[p.file] = strings.Replace(text, p.old, p.new, 1)
+	}
+	replace := make(map[string]string)
+	for file, text := range sources {
+		from, err := filepath.Abs(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace[from] = filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(replace[from], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// build builds this very test with the overlay, as the processes under test.
+func build(t testing.TB, overlay string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "torture.test")
+	args := []string{"test", "-c", "-overlay", overlay, "-o", binary}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, ".")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return binary
+}

@@ -1,0 +1,173 @@
+//go:build linux
+
+package torture_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// volume is an ext4 file system on a loop device, whose power can be cut.
+type volume struct {
+	image, dir string
+}
+
+// newVolume makes one; where this machine has no loop devices or the rights are
+// missing, the test says so and is skipped.
+func newVolume(t *testing.T) *volume {
+	t.Helper()
+	v := &volume{image: filepath.Join(t.TempDir(), "image"), dir: filepath.Join(t.TempDir(), "volume")}
+	if err := os.Mkdir(v.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil || os.Geteuid() != 0 {
+		t.Skip("NOT TESTED, power cuts: they need root and loop devices")
+	}
+	f, err := os.Create(v.image)
+	if err == nil {
+		err = f.Truncate(64 << 20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", v.image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	v.mount(t)
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", v.dir).Run() })
+	return v
+}
+
+func (v *volume) mount(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-o", "loop", v.image, v.dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+}
+
+// ext4Shutdown is EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h); with noLogFlush what is in
+// memory alone is lost, the journal's included, as when the power fails.
+const (
+	ext4Shutdown = 0x8004587d
+	noLogFlush   = 2
+)
+
+// cut cuts the power: from then on every write fails, and what was not synced
+// will not be there.
+func (v *volume) cut(t *testing.T) {
+	t.Helper()
+	dir, err := os.Open(v.dir)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(dir.Fd()), ext4Shutdown, noLogFlush)
+		dir.Close()
+	}
+	if err != nil {
+		t.Fatalf("the power could not be cut: %v", err)
+	}
+}
+
+// restore mounts the volume as it is after the power cut.
+func (v *volume) restore(t *testing.T) {
+	t.Helper()
+	eventually(t, "the volume to be free", 20*time.Second, func() bool { return exec.Command("umount", v.dir).Run() == nil })
+	v.mount(t)
+}
+
+// TestPowerCut: what was acknowledged before a power cut is there after it, and
+// the file is whole. Each cut hits a fleet that enqueues and works.
+func TestPowerCut(t *testing.T) {
+	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture"}
+	binary := build(t, overlay(t, mutantPatches(t), false))
+	v := newVolume(t)
+	o.db = filepath.Join(v.dir, "shoal.db")
+	makeFile(t, o.db)
+	rng := rand.New(rand.NewPCG(o.seed, 2))
+	acknowledged, began := 0, time.Now()
+	for cut := range *cutsFlag {
+		f := newFleet(t, o, binary)
+		var up []*process
+		for place := range 2 {
+			up = append(up, start(t, binary, f.worker(place, cut), ""), start(t, binary, role{
+				Role: "producer", Name: fmt.Sprintf("producer-%d-%03d", place, cut), DB: o.db, Dir: f.dir,
+				Queue: o.queue, Seed: rng.Uint64(), Rate: 400,
+			}, ""))
+		}
+		f.all = up
+		before := monotonic()
+		eventually(t, "the fleet at work", 20*time.Second, func() bool {
+			return fileSize(f, up[1]) > 0 && fileSize(f, up[3]) > 0 && monotonic()-before > 300e6
+		})
+		pause(t.Context(), time.Duration(rng.IntN(300))*time.Millisecond)
+		v.cut(t)
+		f.killAll()
+		for _, p := range up {
+			<-p.done
+		}
+		v.restore(t)
+		acknowledged += checkAfterCut(t, o, f.dir)
+		if t.Failed() {
+			t.Fatalf("after cut %d of seed %d", cut+1, o.seed)
+		}
+	}
+	t.Logf("power cuts: %d at synchronous=FULL: %d enqueues and outcomes acknowledged, 0 lost (%v)", *cutsFlag, acknowledged, time.Since(began).Round(time.Second))
+}
+
+func fileSize(f *fleet, p *process) int64 {
+	info, err := os.Stat(filepath.Join(f.dir, p.Name+".history"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return info.Size()
+}
+
+// checkAfterCut compares the histories of the processes that a power cut hit
+// with the file, and returns how much of it was acknowledged.
+func checkAfterCut(t *testing.T, o options, dir string) (acknowledged int) {
+	t.Helper()
+	s := tell(t, o, dir)
+	if got := query[map[string]string](t, o.db, `PRAGMA integrity_check`); len(got) != 1 || got[0]["integrity_check"] != "ok" {
+		t.Errorf("integrity_check: %v", got)
+	}
+	var lost []string
+	for _, c := range s.calls["enqueue"] {
+		for i, key := range c.Keys {
+			if rows := s.byKey[key]; c.happened() && (len(rows) != 1 || rows[0].ID != c.answer.IDs[i]) {
+				lost = append(lost, "enqueue "+key)
+			} else if c.happened() {
+				acknowledged++
+			}
+		}
+	}
+	for _, c := range s.turns() {
+		if !c.happened() && c.Call != 0 {
+			continue
+		}
+		for _, cl := range c.answer.Claimed {
+			if job := s.jobs[cl.ID]; job == nil || job.Token < cl.Token {
+				lost = append(lost, fmt.Sprintf("claim of job %d, token %d", cl.ID, cl.Token))
+			}
+		}
+		for _, out := range c.Outcomes {
+			if job := s.jobs[out.ID]; job == nil || job.Token == out.Token && job.Status == "running" {
+				lost = append(lost, fmt.Sprintf("outcome of job %d, token %d", out.ID, out.Token))
+			} else {
+				acknowledged++
+			}
+		}
+	}
+	for _, c := range s.calls["finish"] {
+		if out := c.Outcomes[0]; c.happened() && (s.jobs[out.ID] == nil || s.jobs[out.ID].Status != out.Status) {
+			lost = append(lost, fmt.Sprintf("commit of job %d", out.ID))
+		}
+	}
+	s.complain("acknowledged before the power cut and lost", lost)
+	return acknowledged
+}

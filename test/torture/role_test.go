@@ -1,0 +1,293 @@
+package torture_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-project/shoal/internal/handlers"
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store"
+	"github.com/shoal-project/shoal/test/torture/point"
+)
+
+// roleEnv makes this binary one of the processes under test.
+const roleEnv = "SHOAL_TORTURE_ROLE"
+
+// role is what a process is to do.
+type role struct {
+	Role  string // worker or producer
+	Name  string
+	DB    string
+	Dir   string // of the histories
+	Clock string // see wallClock
+	Queue string
+	Seed  uint64
+
+	Lease, Poll, Drain time.Duration // of a worker
+	Slots              int
+	Ticks              []time.Duration // intervals of its schedules
+
+	Rate int // of a producer, jobs a second
+	Jobs int // it stops after so many; 0: never
+}
+
+// effects is the application's own table, into which handlers write.
+const effects = `CREATE TABLE IF NOT EXISTS torture_effects (key TEXT NOT NULL, token INTEGER NOT NULL, process TEXT NOT NULL)`
+
+// play is the main of a process under test; its exit code is returned.
+func play(text string) int {
+	var r role
+	err := json.Unmarshal([]byte(text), &r)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		err = r.play(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func (r role) play(ctx context.Context) error {
+	h := openHistory(filepath.Join(r.Dir, r.Name+".history"))
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), os.Stderr, zap.InfoLevel))
+	now := time.Now
+	if r.Clock != "" {
+		now = openClock(r.Clock).now
+	}
+	q, err := store.Open(ctx, r.DB, store.Options{Now: now, Logger: log})
+	if err != nil {
+		return err
+	}
+	rec := &recorder{Store: q, process: r.Name, history: h}
+	defer func() { _ = q.Close() }()
+	switch r.Role {
+	case "producer":
+		return r.produce(ctx, rec)
+	case "racer":
+		return r.race(ctx, rec)
+	}
+	return r.work(ctx, rec, now, log)
+}
+
+// wallClock is the wall clock of the processes under test: the machine's and an
+// offset in a file that all of them map.
+type wallClock struct{ offset *atomic.Int64 }
+
+func openClock(path string) wallClock {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Truncate(8)
+	}
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 8, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	return wallClock{atomicInt64(mapped)}
+}
+
+func (c wallClock) now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+
+func (r role) work(ctx context.Context, rec *recorder, now func() time.Time, log *zap.Logger) error {
+	guard := handlers.NewGuard()
+	defer guard.Stop()
+	ctx, fail := context.WithCancelCause(ctx)
+	go func() {
+		<-guard.Done()
+		fail(errors.New("the guard has ended"))
+	}()
+	o := jobs.WorkerOptions{
+		Concurrency: r.Slots, Queues: []jobs.Queue{{Name: r.Queue}},
+		Lease: r.Lease, Poll: r.Poll, Drain: r.Drain, RetryDelay: 50 * time.Millisecond,
+		MaxAttempts: 25, Guard: guard.Start, Now: now, Logger: log,
+	}
+	for i, every := range r.Ticks {
+		o.Schedules = append(o.Schedules, jobs.Schedule{Name: fmt.Sprintf("torture-%d", i), Every: every,
+			Jobs: func(context.Context) ([]jobs.New, error) {
+				n, err := jobs.NewJob("Tick", payload{}, jobs.OnQueue(r.Queue)) // recordedSeat.Tick says which
+				return []jobs.New{n}, err
+			}})
+	}
+	w := jobs.NewWorker(rec, o)
+	noted := func(fn func(context.Context, *jobs.Job[payload]) error) func(context.Context, *jobs.Job[payload]) error {
+		return func(ctx context.Context, j *jobs.Job[payload]) error {
+			e := event{Op: "handle", ID: j.ID, Token: j.Token, Note: j.Type}
+			end := rec.begin(e)
+			stop := context.AfterFunc(ctx, func() {
+				rec.add(event{Op: "interrupted", ID: j.ID, Token: j.Token, Note: context.Cause(ctx).Error()})
+			})
+			defer func() { stop(); end(event{ID: j.ID, Token: j.Token}) }()
+			point.At("handler")
+			if !sleep(ctx, j.Payload.Ms) {
+				return context.Cause(ctx)
+			}
+			if j.Attempt <= j.Payload.Fail {
+				return errors.New("this attempt fails")
+			}
+			return fn(ctx, j)
+		}
+	}
+	nothing := func(context.Context, *jobs.Job[payload]) error { return nil }
+	for _, jobType := range []string{"Work", "Follow", "Tick"} {
+		jobs.Handle(w, jobType, noted(nothing))
+	}
+	jobs.Handle(w, "Commit", noted(func(ctx context.Context, j *jobs.Job[payload]) error {
+		follow, err := jobs.NewJob("Follow", payload{Key: j.Payload.Key + " follow"}, jobs.OnQueue(r.Queue))
+		if err != nil {
+			return err
+		}
+		return j.Commit(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO torture_effects VALUES ($1, $2, $3)`, j.Payload.Key, j.Token, r.Name)
+			return err
+		}, follow)
+	}))
+	err := handlers.RegisterExec(w, handlers.ExecOptions{
+		Commands: map[string]string{"Exec": "exec sh " + filepath.Join(r.Dir, execScript)},
+		Guard:    guard, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.Run(ctx); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// execScript is the command of the jobs of type Exec. While anything of its
+// group runs it has a lock of its job's; who finds it taken notes the crime.
+const (
+	execScript = "exec.sh"
+	execText   = `cd "$(dirname "$0")" || exit 1
+exec 9>>"locks/$SHOAL_JOB_ID"
+flock -n 9 || echo "twice $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
+echo "start $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
+case $SHOAL_JOB_ID in *3) sleep 4 & ;; *) sleep 0.3 & ;; esac # some go on past a lease
+sleep 0.2
+wait
+echo "end $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
+`
+)
+
+// sleep waits for ms, and is false if ctx ended first.
+func sleep(ctx context.Context, ms int) bool {
+	if ms == 0 {
+		return true
+	}
+	t := time.NewTimer(time.Duration(ms) * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// produce enqueues jobs of all kinds, at a rate, until ctx ends or all are
+// acknowledged.
+func (r role) produce(ctx context.Context, rec *recorder) error {
+	rng := rand.New(rand.NewPCG(r.Seed, 1))
+	tick := time.NewTicker(max(time.Second/time.Duration(r.Rate), time.Millisecond))
+	defer tick.Stop()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	var oops atomic.Pointer[error]
+	room := make(chan struct{}, 32) // calls at once
+	n := 0
+	for ctx.Err() == nil && oops.Load() == nil && (r.Jobs == 0 || n < r.Jobs) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			continue
+		}
+		size := 1
+		if rng.IntN(20) == 0 {
+			size = 2 + rng.IntN(4)
+		}
+		var batch []jobs.New
+		for range size {
+			n++
+			batch = append(batch, r.job(rng, fmt.Sprintf("%s %d", r.Name, n)))
+		}
+		room <- struct{}{}
+		calls.Go(func() {
+			defer func() { <-room }()
+			if _, err := rec.Enqueue(context.WithoutCancel(ctx), batch...); err != nil {
+				oops.Store(&err)
+			}
+		})
+	}
+	calls.Wait()
+	if err := oops.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// race enqueues the one job of TestUniqueRace, when all are ready.
+func (r role) race(ctx context.Context, rec *recorder) error {
+	if err := os.WriteFile(filepath.Join(r.Dir, r.Name+".ready"), nil, 0o600); err != nil {
+		return err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(r.Dir, "go")); err == nil {
+			break
+		}
+		if !sleep(ctx, 1) {
+			return context.Cause(ctx)
+		}
+	}
+	_, err := jobs.Enqueue(ctx, rec, "Work", payload{Key: "unique"}, jobs.OnQueue(r.Queue),
+		jobs.UniqueKey(jobs.Unique{Key: "one", For: jobs.UniqueForever}))
+	return err
+}
+
+// job makes one of the kinds of jobs.
+func (r role) job(rng *rand.Rand, key string) jobs.New {
+	p := payload{Key: key, Ms: rng.IntN(120)}
+	jobType, opts := "Work", []jobs.Option{jobs.OnQueue(r.Queue)}
+	switch rng.IntN(20) {
+	case 0, 1, 2, 3, 4:
+		jobType = "Commit"
+	case 5:
+		jobType, p.Ms = "Exec", 0
+	case 6:
+		opts = append(opts, jobs.Delay(time.Duration(rng.IntN(1000))*time.Millisecond))
+	case 7: // fails at first, or for good
+		p.Fail, p.Ms = 1+rng.IntN(3), 0
+		opts = append(opts, jobs.MaxAttempts(2))
+	case 8: // what dies with its worker twice has failed
+		p.Ms = 100 + rng.IntN(300)
+		opts = append(opts, jobs.MaxAttempts(2))
+	}
+	n, err := jobs.NewJob(jobType, p, opts...)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}

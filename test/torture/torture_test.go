@@ -1,0 +1,75 @@
+// Package torture_test holds the promises under faults. Real processes share
+// one file; they are killed, stopped, drained, at random and at named places of
+// their code; each writes a history of its own; and in the end histories and
+// database are compared, also with a model of what a job's life may be.
+//
+// It can fail: mutants_test.go takes the mechanisms out, one at a time, and each
+// time the test has to turn red.
+package torture_test
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/shoal-project/shoal/internal/handlers"
+)
+
+var (
+	durationFlag = flag.Duration("duration", 20*time.Second, "how long faults are made")
+	seedFlag     = flag.Uint64("seed", 0, "of the faults; 0: one is drawn")
+	rateFlag     = flag.Int("rate", map[bool]int{false: 120, true: 40}[raceDetector], "jobs a second")
+	everyFlag    = flag.Duration("every", map[bool]time.Duration{false: 600 * time.Millisecond, true: time.Second}[raceDetector], "a fault, on average")
+	workersFlag  = flag.Int("workers", map[bool]int{false: 8, true: 5}[raceDetector], "worker processes")
+	cutsFlag     = flag.Int("cuts", 8, "power cuts")
+	leadersFlag  = flag.Int("leaders", 12, "leaders that are killed or stopped")
+	keepFlag     = flag.String("keep", "", "a folder in which histories, logs and database are left")
+)
+
+func TestMain(m *testing.M) {
+	if handlers.RunGuardIfAsked() {
+		return
+	}
+	if text := os.Getenv(roleEnv); text != "" {
+		os.Exit(play(text))
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// runDir is a folder for a run's files.
+func runDir(t testing.TB) string {
+	if *keepFlag == "" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(*keepFlag, t.Name()+"-") //nolint:usetesting // it is to be left
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func seed(t testing.TB) uint64 {
+	s := *seedFlag
+	if s == 0 {
+		s = uint64(rand.Uint32())
+	}
+	t.Logf("seed %d", s)
+	return s
+}
+
+func TestTorture(t *testing.T) {
+	o := options{
+		seed: seed(t), duration: *durationFlag, workers: *workersFlag, producers: 2, rate: *rateFlag, every: *everyFlag,
+		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, db: filepath.Join(runDir(t), "shoal.db"),
+	}
+	f := newFleet(t, o, build(t, overlay(t, nil, true)))
+	makeFile(t, o.db)
+	f.run(f.nemesis)
+	story := tell(t, o, f.dir)
+	story.check(f.dir)
+	story.figures()
+}
