@@ -25,7 +25,8 @@ type options struct {
 	rate      int           // jobs a second, of all producers
 	every     time.Duration // a fault, on average
 	lease     time.Duration
-	db        string // a running fleet's; empty: one of our own
+	db        string
+	guest     bool // the database is that of a fleet which runs already
 	queue     string
 	ticks     []time.Duration // intervals of the schedules
 }
@@ -237,6 +238,8 @@ func (f *fleet) nemesis() {
 		switch {
 		case kind < 4:
 			f.pinWAL(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
+		case kind < 8 && f.guest:
+			f.hitHost(rng)
 		case kind < 8:
 			hours := rng.IntN(3) - 1
 			f.note("clock", &process{}, strconv.Itoa(hours)+" h")
@@ -303,6 +306,36 @@ func (f *fleet) killGuard(p *process) {
 	}
 	f.note("kill guard", p, "")
 	_ = unix.Kill(guard, unix.SIGKILL)
+}
+
+// hitHost kills or stops a worker of the fleet whose guests we are. Its own
+// supervisor starts another.
+func (f *fleet) hitHost(rng *rand.Rand) {
+	ours := make(map[int]bool)
+	for _, p := range f.processes() {
+		ours[p.pid] = true
+	}
+	var hosts []int
+	for _, w := range query[struct{ PID int }](f, f.db, `SELECT pid AS PID FROM sync_workers ORDER BY id`) {
+		if !ours[w.PID] {
+			hosts = append(hosts, w.PID)
+		}
+	}
+	if len(hosts) == 0 {
+		return
+	}
+	pid := hosts[rng.IntN(len(hosts))]
+	host := &process{role: role{Name: fmt.Sprintf("host-%d", pid)}, pid: pid}
+	if rng.IntN(2) == 0 {
+		f.kill(host)
+		return
+	}
+	f.note("stop", host, "")
+	host.signal(unix.SIGSTOP)
+	f.attending.Go(func() {
+		pause(f.faulting, time.Duration(rng.Int64N(int64(2*f.lease))))
+		host.signal(unix.SIGCONT)
+	})
 }
 
 // pinWAL has another program read for a while, so that the WAL can't begin anew.

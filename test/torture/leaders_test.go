@@ -49,7 +49,7 @@ func TestLeaders(t *testing.T) {
 	})
 	s := tell(t, o, f.dir)
 	s.checkEnqueues()
-	s.checkTicks(0)
+	s.checkTicks()
 	s.checkModel()
 	t.Logf("leaders: %d were killed or stopped around their ticks", hits)
 }

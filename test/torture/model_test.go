@@ -20,7 +20,7 @@ type jobState struct {
 type jobOp struct {
 	what      string
 	token     int64
-	attempt   int    // of a claim; 0: not known
+	attempt   int    // of a claim; -1: not known
 	status    string // of an outcome, or at the end
 	uncounted bool
 	max       int // attempts
@@ -35,7 +35,7 @@ func (op jobOp) step(s jobState) (bool, jobState) {
 	case "enqueue":
 		return s.status == "", jobState{status: "pending"}
 	case "claim":
-		ok := s.status == "pending" && op.token == s.token+1 && (op.attempt == 0 || op.attempt == s.attempts+1) && s.attempts < op.max
+		ok := s.status == "pending" && op.token == s.token+1 && (op.attempt < 0 || op.attempt == s.attempts+1) && s.attempts < op.max
 		return ok, jobState{"running", op.token, s.attempts + 1}
 	case "outcome":
 		next := jobState{op.status, s.token, s.attempts}
@@ -223,7 +223,7 @@ func (s *story) addClaims(add adder) map[ref]*life {
 			if l != nil {
 				from = max(from, l.lastTurn)
 			}
-			add(id, jobOp{what: "claim", token: token}, span{from, never}, l)
+			add(id, jobOp{what: "claim", token: token, attempt: -1}, span{from, never}, l)
 		}
 	}
 	return claimed

@@ -1,27 +1,206 @@
 package torture_test
 
 import (
+	"bufio"
+	"bytes"
 	"flag"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 )
 
-var _ = os.Args
-var mutantFlag = flag.String("mutant", "", "take out this mechanism of the processes under test")
+var (
+	mutantFlag  = flag.String("mutant", "", "take this mechanism out of the processes under test")
+	mutantsFlag = flag.Bool("mutants", false, "take out each mechanism in turn, and see that the tests notice")
+)
 
-// mutants are the mechanisms, by what is put in their place.
-var mutants = map[string][]patch{
-	"durability": {{"pkg/store/sqlite/conn.go", "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"}},
+// mutant is a mechanism that is taken out of the sources, and who has to notice.
+type mutant struct {
+	name    string
+	without string // what is taken out
+	patches []patch
+	tests   string // a pattern for go test's -run
+	where   string // the tests' package, which builds for itself; empty: this one
 }
 
+const (
+	connFile   = "pkg/store/sqlite/conn.go"
+	clockFile  = "pkg/store/sqlite/clock.go"
+	openFile   = "pkg/store/sqlite/open.go"
+	finishFile = "pkg/store/sqlite/finish.go"
+	seatFile   = "pkg/store/sqlite/seat.go"
+	watchFile  = "pkg/store/sqlite/watch.go"
+	guardFile  = "internal/handlers/exec_guard.go"
+	keepFile   = "pkg/lease/keep.go"
+)
+
+var mutants = []mutant{
+	{
+		name: "token", without: "the token in an outcome's WHERE", tests: "TestTorture$",
+		patches: []patch{
+			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			t.now+", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			t.now+"},
+			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			string("},
+		},
+	},
+	{
+		name: "durability", without: "synchronous = FULL", tests: "TestPowerCut$",
+		patches: []patch{{connFile, "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"}},
+	},
+	{
+		name: "clock", without: "the kernel's clock: leases go by the wall clock", tests: "TestTorture$",
+		patches: []patch{
+			{clockFile, "type leaseClock struct {\n", "type leaseClock struct {\n	wall func() time.Time\n"},
+			{clockFile, "	var ts unix.Timespec\n	if err := unix.ClockGettime(kernelClock, &ts); err != nil {\n		// newLeaseClock",
+				"	if c.wall != nil {\n		return c.wall().UnixMilli()\n	}\n	var ts unix.Timespec\n	if err := unix.ClockGettime(kernelClock, &ts); err != nil {\n		// newLeaseClock"},
+			{openFile, "	if db.boot, err = bootID(); err != nil {", "	db.clock.wall = db.opts.Now\n	if db.boot, err = bootID(); err != nil {"},
+		},
+	},
+	{
+		name: "tick", without: "the leader's token in Tick", tests: "TestDeposedLeader$",
+		patches: []patch{{leadFile, "WHERE name = ?3 AND owner = ?4 AND token = ?5 AND expires_at > ?6", "WHERE name = ?3 AND coalesce(?4, ?5, ?6) IS NOT NULL"}},
+	},
+	{
+		name: "attempts", without: "the attempt's count at the claim", tests: "TestTorture$",
+		patches: []patch{{turnFile, "status = 'running', attempts = attempts + 1,", "status = 'running',"}},
+	},
+	{
+		name: "immediate", without: "BEGIN IMMEDIATE: transactions begin as readers", tests: "TestTorture$",
+		patches: []patch{{connFile, "`BEGIN IMMEDIATE`", "`BEGIN`"}},
+	},
+	{
+		name: "guard", without: "the guard's kill of a dead worker's commands", tests: "TestTorture$",
+		patches: []patch{
+			{guardFile, "	for pgid := range groups {\n		_ = unix.Kill(-pgid, unix.SIGKILL)\n	}\n	for pgid := range groups {\n		awaitGroup(pgid)\n	}\n", ""},
+		},
+	},
+	{
+		name: "look", without: "the looks that follow the first after a change of -wal", tests: "TestWakeUp$", where: "test/e2e",
+		patches: []patch{{watchFile, "	300 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,\n	10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,\n", "	0,\n"}},
+	},
+	{
+		name: "byte", without: "the seat's byte: death shows in the lease alone", tests: "TestTorture$",
+		patches: []patch{{seatFile, "	return db.probe.Held(m.id)", "	return true, nil"}},
+	},
+	{
+		name: "trust", without: "the end of a handler's context at the trust deadline", tests: "TestTorture$",
+		patches: []patch{{keepFile, "func() { cancel(ErrLost) }", "func() {}"}},
+	},
+}
+
+// mutantPatches are those of the flag's mutant.
 func mutantPatches(t testing.TB) []patch {
 	t.Helper()
-	if *mutantFlag == "" {
-		return nil
+	for _, m := range mutants {
+		if m.name == *mutantFlag {
+			return m.patches
+		}
 	}
-	p, ok := mutants[*mutantFlag]
-	if !ok {
+	if *mutantFlag != "" {
 		t.Fatalf("no mutant is called %q", *mutantFlag)
 	}
-	return p
+	return nil
+}
+
+// TestMutantsFit: each mutant's patches find their place in the sources as they
+// are, so that a run of all mutants takes out what it says.
+func TestMutantsFit(t *testing.T) {
+	for _, m := range mutants {
+		overlay(t, m.patches, true)
+	}
+}
+
+// complaint is a line of a failed test that says what is wrong.
+var complaint = regexp.MustCompile(`^\s+\w+_test\.go:\d+: (.*)`)
+
+// runMutants runs the tests with one mechanism missing each time. It prints who
+// noticed, and returns 1 if a mutant lived.
+func runMutants(out io.Writer) int {
+	code := 0
+	for _, m := range mutants {
+		if *mutantFlag != "" && *mutantFlag != m.name {
+			continue
+		}
+		caught, took := "", time.Duration(0)
+		for try := 0; try < 3 && caught == ""; try++ {
+			began := time.Now()
+			text, err := m.run()
+			took += time.Since(began)
+			if err == nil {
+				continue
+			}
+			if caught = complaints(text); caught == "" {
+				fmt.Fprintf(out, "%s: the tests did not run: %v\n%s\n", m.name, err, text)
+				return 1
+			}
+		}
+		if caught == "" {
+			caught, code = "NOT CAUGHT", 1
+		}
+		fmt.Fprintf(out, "without %s (%s, %v):\n	%s\n", m.without, strings.TrimSuffix(m.tests, "$"), took.Round(time.Second), caught)
+	}
+	return code
+}
+
+func (m mutant) run() ([]byte, error) {
+	if m.where == "" {
+		args := []string{"-test.run", m.tests, "-test.v", "-mutant", m.name, "-duration", durationFlag.String(), "-cuts", "20"}
+		return exec.Command(os.Args[0], args...).CombinedOutput()
+	}
+	// Those tests build their programs themselves, and take the overlay from the environment.
+	var t mutantT
+	defer t.end()
+	cmd := exec.Command("go", "test", "-count=1", "-run", m.tests, "./"+m.where)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay(&t, m.patches, false))
+	return cmd.CombinedOutput()
+}
+
+// mutantT is what overlay needs of a test where there is none.
+type mutantT struct {
+	testing.TB
+	dir string
+}
+
+func (t *mutantT) Helper()                      {}
+func (t *mutantT) Fatal(args ...any)            { panic(fmt.Sprint(args...)) }
+func (t *mutantT) end()                         { os.RemoveAll(t.dir) }
+func (t *mutantT) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
+
+func (t *mutantT) TempDir() string {
+	if t.dir == "" {
+		var err error
+		if t.dir, err = os.MkdirTemp("", "shoal-mutant-"); err != nil {
+			t.Fatal(err)
+		}
+		if t.dir, err = filepath.Abs(t.dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return t.dir
+}
+
+// complaints are the first lines of what failed tests said.
+func complaints(text []byte) string {
+	var list, all []string
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		m := complaint.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		all = append(all, m[1])
+		what, _, counted := strings.Cut(m[1], " times:")
+		if counted || strings.Contains(what, "want ") || strings.Contains(what, "never came") {
+			list = append(list, what)
+		}
+	}
+	if len(list) == 0 {
+		list = all
+	}
+	return strings.Join(list[:min(len(list), 4)], "; ")
 }

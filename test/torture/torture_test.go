@@ -9,6 +9,7 @@ package torture_test
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ var (
 	workersFlag  = flag.Int("workers", map[bool]int{false: 8, true: 5}[raceDetector], "worker processes")
 	cutsFlag     = flag.Int("cuts", 8, "power cuts")
 	leadersFlag  = flag.Int("leaders", 12, "leaders that are killed or stopped")
+	homeFlag     = flag.String("home", "", "be guests of the running fleet of this home, and hit it, too")
 	keepFlag     = flag.String("keep", "", "a folder in which histories, logs and database are left")
 )
 
@@ -37,6 +39,9 @@ func TestMain(m *testing.M) {
 		os.Exit(play(text))
 	}
 	flag.Parse()
+	if *mutantsFlag {
+		os.Exit(runMutants(os.Stdout))
+	}
 	os.Exit(m.Run())
 }
 
@@ -61,15 +66,31 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
+// TestTorture: a fleet under random faults loses nothing and doubles nothing.
 func TestTorture(t *testing.T) {
 	o := options{
 		seed: seed(t), duration: *durationFlag, workers: *workersFlag, producers: 2, rate: *rateFlag, every: *everyFlag,
-		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, db: filepath.Join(runDir(t), "shoal.db"),
+		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals,
 	}
-	f := newFleet(t, o, build(t, overlay(t, nil, true)))
+	if *homeFlag != "" {
+		o.guest, o.db = true, filepath.Join(*homeFlag, "shoal.db")
+		o.queue = fmt.Sprintf("torture-%d", o.seed)
+		defer clean(t, o)
+	} else {
+		o.db = filepath.Join(runDir(t), "shoal.db")
+	}
 	makeFile(t, o.db)
+	header(t, o.db)
+	f := newFleet(t, o, build(t, overlay(t, mutantPatches(t), true)))
 	f.run(f.nemesis)
-	story := tell(t, o, f.dir)
-	story.check(f.dir)
-	story.figures()
+	s := tell(t, o, f.dir)
+	s.check(f.dir)
+	s.figures()
+	if *keepFlag != "" {
+		picture := filepath.Join(f.dir, "timeline.svg")
+		if err := s.draw(picture); err != nil {
+			t.Error(err)
+		}
+		t.Logf("timeline: %s", picture)
+	}
 }
