@@ -71,8 +71,8 @@ func (s *shop) check() {
 	for _, e := range ends {
 		count[e]++
 	}
-	s.Logf("%d orders: %d acknowledged, of them %d lost or doubled; %d rolled back; of %d killed in between %d are there whole, %d not at all; %s jobs ran more than once",
-		len(ends), count[committed], len(problems), count[rolledBack], count[unknown], recovered, vanished, s.sql(`SELECT count(*) FROM sync_jobs WHERE attempts > 1`)[0])
+	s.Logf("%d orders: %d acknowledged, %d rolled back, %d that a kill left open (%d are there whole, %d not at all): %d problems; %s jobs ran more than once",
+		len(ends), count[committed], count[rolledBack], count[unknown], recovered, vanished, len(problems), s.sql(`SELECT count(*) FROM sync_jobs WHERE attempts > 1`)[0])
 }
 
 // TestFleet: two producers with each library and three workers are killed at

@@ -45,7 +45,7 @@ func ExampleEnqueue() {
 		if err != nil {
 			return 0, err
 		}
-		defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+		defer tx.Rollback()
 		row, err := tx.ExecContext(ctx, `INSERT INTO orders (item) VALUES (?)`, item)
 		if err != nil {
 			return 0, err

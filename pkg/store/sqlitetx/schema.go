@@ -21,9 +21,8 @@ func checkVersion(ctx context.Context, tx Tx) error {
 // a read in a transaction that could not get the write lock would keep it from
 // getting it at the next try.
 func explain(ctx context.Context, tx Tx, statement string, err error) error {
-	stmt, prepareErr := tx.PrepareContext(ctx, statement)
-	if prepareErr == nil {
-		_ = stmt.Close() // it was not run
+	if stmt, prepareErr := tx.PrepareContext(ctx, statement); prepareErr == nil {
+		defer stmt.Close()
 		return err
 	}
 	var tables int

@@ -22,9 +22,9 @@
 //
 // A process that has the file open with store.Open must not open it with another
 // SQLite library too: closing one descriptor drops the other library's POSIX
-// locks, and commits are lost. store.Open refuses where it sees such a lock. It
-// does not see a library that has opened the file and not read it yet, nor one
-// that comes after it. So either another driver and no store.Open in the
-// process, or store.Open beside a pool of github.com/ncruces/go-sqlite3.
-// Processes that don't share memory may use different libraries.
+// locks, and commits are lost. On Linux store.Open refuses where it sees such a
+// lock, which is from that library's first read on. It does not see a library
+// that has not read the file yet, nor one that comes after it. So it is either
+// another driver and no store.Open in the process, or store.Open beside a pool
+// of github.com/ncruces/go-sqlite3. Each process may have a library of its own.
 package sqlitetx
