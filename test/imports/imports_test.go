@@ -41,8 +41,10 @@ var mayImport = []place{
 	{"internal/bucket", []string{"internal/blob", "pkg/jobs"}},
 	{"internal/blob", nil},
 	{"pkg/store", []string{"pkg/store/sqlite", "pkg/jobs"}},
-	{"pkg/store/sqlite", []string{"pkg/jobs", "pkg/lease"}},
-	{"pkg/store/storetest", []string{"pkg/jobs", "pkg/lease"}},
+	{"pkg/store/sqlite", []string{"pkg/store/internal/insert", "pkg/jobs", "pkg/lease"}},
+	{"pkg/store/sqlitetx", []string{"pkg/store/internal/insert", "pkg/jobs"}},
+	{"pkg/store/internal/insert", []string{"pkg/jobs"}},
+	{"pkg/store/storetest", []string{"pkg/store/sqlitetx", "pkg/jobs", "pkg/lease"}},
 	{"pkg/jobs", []string{"pkg/lease"}},
 	{"pkg/lease", nil},
 	// A hostile peer has to forge what the programs never write.
@@ -65,6 +67,8 @@ var mayNotReach = []struct {
 	{"pkg/jobs", module + "pkg/store", "jobs know no engine"},
 	{"pkg/jobs", module + "pkg/store/", "jobs know no engine"},
 	{"pkg/lease", "database/sql", "leases know no SQL"},
+	{"pkg/store/sqlitetx", "github.com/ncruces/", "two SQLite drivers in a process clash"},
+	{"pkg/store/storetest", "github.com/ncruces/", "two SQLite drivers in a process clash"},
 }
 
 const onlyTests = "pkg/store/storetest"
@@ -216,7 +220,8 @@ func TestProblems(t *testing.T) {
 			"internal/blob":       "os",
 			"pkg/store":           "pkg/store/sqlite pkg/jobs",
 			"pkg/store/sqlite":    "pkg/jobs pkg/lease github.com/ncruces/go-sqlite3",
-			"pkg/store/storetest": "pkg/jobs testing",
+			"pkg/store/sqlitetx":  "pkg/store/internal/insert database/sql",
+			"pkg/store/storetest": "pkg/jobs pkg/store/sqlitetx testing",
 			"pkg/jobs":            "pkg/lease database/sql",
 			"pkg/lease":           "time",
 			"test/torture":        "pkg/store pkg/store/storetest testing",
@@ -245,6 +250,10 @@ func TestProblems(t *testing.T) {
 		"a program reaches test/": {map[string]string{"cmd/worker": "test/e2e"}, []string{
 			"cmd/worker may not import test/e2e",
 			"a shipped program holds no tests: cmd/worker -> test/e2e",
+		}},
+		"a transaction reaches the driver": {map[string]string{"pkg/store/sqlitetx": "pkg/store/internal/insert", "pkg/store/internal/insert": "pkg/store/sqlite", "pkg/store/sqlite": "github.com/ncruces/go-sqlite3"}, []string{
+			"pkg/store/internal/insert may not import pkg/store/sqlite",
+			"two SQLite drivers in a process clash: pkg/store/sqlitetx -> pkg/store/internal/insert -> pkg/store/sqlite -> github.com/ncruces/go-sqlite3",
 		}},
 		"jobs reach the engine": {map[string]string{"pkg/jobs": "pkg/store/sqlite"}, []string{
 			"pkg/jobs may not import pkg/store/sqlite",

@@ -1,13 +1,13 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store/internal/insert"
 )
 
 // Enqueue implements jobs.Store.
@@ -90,33 +90,14 @@ func (t *tx) enqueue(batch []jobs.New) ([]jobs.Added, error) {
 }
 
 func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
-	runAt := t.now
-	if !n.RunAt.IsZero() {
-		runAt = float64(jobs.SecondsOf(n.RunAt))
-	}
-	runAt += n.Delay.Seconds()
-	args := []any{n.Type, []byte(n.Payload), t.now, n.Priority, cmp.Or(n.Queue, jobs.DefaultQueue), runAt, runAt <= t.now,
-		null(n.MaxAttempts), null(n.Timeout.Seconds())}
+	sql, args := insert.Statement(n, t.now)
 	if n.Unique.Key == "" {
-		_, err := t.exec(`INSERT INTO sync_jobs
-			(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, args...)
+		_, err := t.exec(sql, args...)
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
-
 	var id int64
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
-	// A no-op update rather than DO NOTHING, which would return no id.
-	err := t.query(`INSERT INTO sync_jobs
-		(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, unique_key, unique_for)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-		ON CONFLICT (job_type, unique_key) WHERE unique_key IS NOT NULL DO UPDATE SET
-			payload = iif(status = 'pending' AND ?12 = 'replace', excluded.payload, payload),
-			run_at  = iif(status = 'pending' AND ?12 = 'move', excluded.run_at, run_at),
-			due     = iif(status = 'pending' AND ?12 = 'move', excluded.due, due)
-		RETURNING id`,
-		func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil },
-		append(args, n.Unique.Key, string(cmp.Or(n.Unique.For, jobs.UniqueActive)), string(n.Unique.OnConflict))...)
+	err := t.query(sql, func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil }, args...)
 	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
 }
 

@@ -49,9 +49,9 @@ const memoryMaxPending = 1000
 type Options struct {
 	// MaxPending is kept in the file: an Enqueue by anyone that would leave
 	// more than so many jobs pending fails with jobs.ErrQueueFull. It does not
-	// bind follow-ups, ticks and plain SQL. 0: as it is in the file, and none
-	// (1,000 for Memory) in a new one. Keeping to it costs each commit of
-	// enqueues a count of the pending jobs.
+	// bind follow-ups, ticks, sqlitetx and plain SQL. 0: as it is in the file,
+	// and none (1,000 for Memory) in a new one. Keeping to it costs each commit
+	// of enqueues a count of the pending jobs.
 	MaxPending int
 	// Existing refuses to make a database that is not there.
 	Existing bool
