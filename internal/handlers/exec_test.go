@@ -253,7 +253,7 @@ func (s *oneJob) start(t *testing.T) <-chan jobs.Outcome {
 	guard := handlers.NewGuard()
 	opts := jobs.WorkerOptions{Drain: -1}
 	if !s.unguarded {
-		opts.Guard = guard.Start
+		opts.Guard = guard
 	}
 	w := jobs.NewWorker(s, opts)
 	err := handlers.RegisterExec(w, handlers.ExecOptions{

@@ -19,7 +19,10 @@ type attempt struct {
 	pool   int // whose slot it takes
 	seat   Seat
 	cancel context.CancelCauseFunc
-	trust  *time.Timer // loses the attempt when its claim's own lease ends; stopped by the first renewal
+	// until is when its claim's own lease can't be trusted any more: trust loses
+	// the attempt then. Zero, and stopped, by the first renewal. Under run.mu.
+	until time.Time
+	trust *time.Timer
 
 	mu       sync.Mutex
 	state    attemptState
@@ -58,6 +61,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
+	a.until = time.Time{}
 	a.trust.Stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()

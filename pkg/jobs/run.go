@@ -23,6 +23,7 @@ type run struct {
 	held    map[Ref]*attempt // until their outcome is handed in
 	ended   []ending
 	trusted context.Context // parent of the attempts' contexts; ends when the leases can't be trusted
+	vouched time.Time       // until when the guard was told to trust them
 
 	news    chan struct{} // an attempt has ended, or there may be work
 	changes chan struct{} // somebody committed: jobs may have been taken away

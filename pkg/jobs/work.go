@@ -22,9 +22,13 @@ var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 func (t *turns) start(claimed []Claimed, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	trusted := time.Until(asked.Add(lease.Trust(t.opts.Lease)))
+	until := asked.Add(lease.Trust(t.opts.Lease))
+	trusted := time.Until(until)
+	if trusted > 0 && len(claimed) > 0 {
+		t.vouchForClaims(until)
+	}
 	for _, c := range claimed {
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue)}
+		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), until: until}
 		ctx, cancel := context.WithCancelCause(t.trusted)
 		a.cancel = cancel
 		if trusted <= 0 {
