@@ -154,8 +154,9 @@ func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcom
 	switch {
 	case errors.As(err, &permanent):
 		o.Status = Failed
-	case errors.Is(cause, ErrDraining):
-		// Interrupted by us, not by its own fault.
+	case errors.Is(cause, ErrDraining), errors.Is(cause, lease.ErrLost):
+		// Interrupted by us, not by its own fault. Where another does hold the
+		// job, the token has this refused.
 		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
 	case errors.As(err, &again) && again.uncounted:
 		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
@@ -166,20 +167,12 @@ func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcom
 	default:
 		o.Status, o.Delay = Pending, retry.delay(a.Attempt)
 	}
-	o.Error = clip(a.explain(err, cause))
-	return o, true
-}
-
-// explain names the reason for which the context ended, where there is one that
-// the handler's own error doesn't tell.
-func (a *attempt) explain(err, cause error) string {
-	switch {
-	case errors.Is(cause, ErrTimeout):
-		return fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
-	case errors.Is(cause, lease.ErrLost) && !errors.Is(err, lease.ErrLost):
-		return fmt.Sprintf("%v: %v", cause, err)
+	text := err.Error()
+	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell
+		text = fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
 	}
-	return err.Error()
+	o.Error = clip(text)
+	return o, true
 }
 
 // clip bounds an error's text: its beginning says what happened, its end (of a

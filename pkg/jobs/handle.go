@@ -32,8 +32,10 @@ type Job[T any] struct {
 // its stack.
 //
 // The context ends when the job is no longer to be worked on: with the cause
-// lease.ErrLost when it is another's, ErrTimeout after the job's timeout,
-// ErrDraining when the worker stops. The handler should return soon then.
+// lease.ErrLost when it is or may be another's, ErrTimeout after the job's
+// timeout, ErrDraining when the worker stops. The handler should return soon
+// then. But for a timeout an error counts no attempt after that, unless it is
+// Permanent: the job is given back, due now.
 func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error) {
 	w.handle(jobType, func(ctx context.Context, a *attempt) error {
 		j := &Job[T]{
