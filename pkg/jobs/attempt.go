@@ -17,6 +17,7 @@ import (
 type attempt struct {
 	Claimed
 	pool   int // whose slot it takes
+	slot   int // the slot's number
 	seat   Seat
 	cancel context.CancelCauseFunc
 	// until is when its claim's own lease can't be trusted any more: trust loses
@@ -24,7 +25,13 @@ type attempt struct {
 	until time.Time
 	trust *time.Timer
 
+	// When its handler was first seen not to have returned though its context had
+	// ended, and whether that was logged. Under run.mu.
+	ignoring time.Time
+	reported bool
+
 	mu       sync.Mutex
+	ctx      context.Context // its handler's
 	state    attemptState
 	lost     bool // while committing
 	result   []byte
@@ -39,6 +46,28 @@ const (
 	settled                 // its outcome was accepted by Job.Commit
 	ended                   // its handler has returned
 )
+
+func (a *attempt) setContext(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ctx = ctx
+}
+
+func (a *attempt) context() context.Context {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ctx
+}
+
+// runs says whether its handler has not returned.
+func (a *attempt) runs() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state != ended
+}
+
+// ignores says whether its handler has not returned though its context ended.
+func (a *attempt) ignores() bool { return a.runs() && a.context().Err() != nil }
 
 func (a *attempt) setResult(result []byte) {
 	a.mu.Lock()

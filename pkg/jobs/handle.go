@@ -36,6 +36,10 @@ type Job[T any] struct {
 // timeout, ErrDraining when the worker stops. The handler should return soon
 // then. But for a timeout an error counts no attempt after that, unless it is
 // Permanent: the job is given back, due now.
+//
+// A handler that does not return keeps its slot. After 5 s it is logged, once,
+// with its stack, and counted as stuck until it does return. Its goroutine has
+// the pprof labels "job_type" and "slot".
 func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error) {
 	w.handle(jobType, func(ctx context.Context, a *attempt) error {
 		j := &Job[T]{

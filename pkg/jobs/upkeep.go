@@ -24,6 +24,7 @@ func (r *run) keep(handling context.Context) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trusted = trusted
+	r.slots.under(trusted)
 	r.vouch(now) // the end of what ran under the context before
 	r.vouch(now.Add(lease.Trust(r.opts.Lease)))
 	return stop
