@@ -41,6 +41,9 @@ func (c *call) stats() error {
 	if s.Rejected > 0 {
 		c.out.Printf("%s came too late and refused\n", command.Plural(s.Rejected, "outcome"))
 	}
+	if s.Stuck > 0 {
+		c.out.Printf("%s stuck: they ignore that their jobs are no longer theirs\n", command.Plural(s.Stuck, "handler"))
+	}
 	if len(s.Types) == 0 {
 		return nil
 	}
@@ -73,13 +76,16 @@ func (c *call) workers() error {
 	if err != nil {
 		return err
 	}
-	columns := []string{"ID", "HOST", "PID", "BUSY", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}
+	columns := []string{"ID", "HOST", "PID", "BUSY", "STUCK", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}
 	return list(c, "workers", workers, columns, func(w jobs.WorkerRow) (any, []string) {
-		leads := ""
+		leads, stuck := "", ""
 		if w.Leader {
 			leads = "yes"
 		}
+		if w.Stuck > 0 {
+			stuck = fmt.Sprint(w.Stuck)
+		}
 		return w, []string{fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
-			command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
+			stuck, command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
 	})
 }

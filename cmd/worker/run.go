@@ -98,7 +98,7 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	if len(cfg.exec) > 0 {
 		guard := handlers.NewGuard()
 		defer guard.Stop()
-		cfg.worker.Guard = guard.Start
+		cfg.worker.Guard = guard
 		go func() {
 			select {
 			case <-guard.Done():

@@ -25,8 +25,8 @@ type ExecOptions struct {
 	Commands map[string]string
 	// Home and DB are told to the commands as SHOAL_HOME and SHOAL_DB.
 	Home, DB string
-	// Guard ends the commands if the worker dies. It is required, and none runs
-	// before it was started.
+	// Guard ends the commands if the worker dies or stands still. It is required,
+	// and none runs before it was started.
 	Guard *Guard
 	// Logger gets what operators should know: nowhere.
 	Logger *zap.Logger
@@ -40,9 +40,10 @@ type ExecOptions struct {
 // end of standard error as its text.
 //
 // A command leads a process group of its own. All of the group is killed when
-// the command has exited, when the handler's context ends, and when the worker
-// dies; the job has no outcome before nothing of it runs. A process that leaves
-// the group (setsid, or a shell's job control) is not followed.
+// the command has exited, when the handler's context ends, when the worker dies,
+// and when it is stopped for so long that the job could soon be another's; the
+// job has no outcome before nothing of it runs, and no next attempt. A process
+// that leaves the group (setsid, or a shell's job control) is not followed.
 func RegisterExec(w *jobs.Worker, o ExecOptions) error {
 	if o.Guard == nil {
 		return errors.New("exec: no guard: nothing would end the commands of a killed worker")
@@ -93,6 +94,7 @@ func (o ExecOptions) run(ctx context.Context, command string, stdin []byte, env 
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = outputGrace
+	began := kernelMillis()
 	release, err := startHeld(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("start command: %w", err)
@@ -100,6 +102,11 @@ func (o ExecOptions) run(ctx context.Context, command string, stdin []byte, env 
 
 	pgid := cmd.Process.Pid
 	unguarded := o.Guard.add(pgid)
+	if unguarded == nil {
+		// Once more: before add, the guard could not have ended what a worker that
+		// was stopped in between begins on waking.
+		unguarded = context.Cause(ctx)
+	}
 	release(unguarded == nil)
 	exited := make(chan struct{})
 	go func() {
@@ -134,6 +141,9 @@ func (o ExecOptions) run(ctx context.Context, command string, stdin []byte, env 
 		return nil, fmt.Errorf("wait for command: %w", err)
 	case !state.Exited() && ctx.Err() != nil:
 		return nil, fmt.Errorf("command was killed: %w%s", context.Cause(ctx), stderr.text())
+	case ending(state) == "killed by SIGKILL" && o.Guard.lapsedSince(began):
+		o.Logger.Warn("the guard has ended a command, its job is given back: this process stood still", zap.String("command", command))
+		return nil, fmt.Errorf("command was killed: %w", errLapsed)
 	case state.ExitCode() == exitForGood:
 		return nil, jobs.Permanent(fmt.Errorf("exit status %d%s", exitForGood, stderr.text()))
 	case state.Success():

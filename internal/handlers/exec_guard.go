@@ -1,37 +1,47 @@
 package handlers
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// Guard is a worker's hold on its commands beyond its own death. It is a
-// process, the worker's own binary, that shares the lock which is the worker's
-// seat and is told of each process group before its command begins. When the
-// worker is gone it kills the groups that are left, waits until nothing of them
-// runs, and only then ends and thereby gives up its share of the lock: a seat
-// that has fallen free has no command running.
+// Guard is a worker's hold on its commands when the worker itself can't reach
+// them. It is a process, the worker's own binary, that shares the lock which is
+// the worker's seat. It is told of each process group before its command
+// begins, and of each moment until which the worker's leases can be trusted.
 //
-// It does not help where it is itself killed together with the worker, nor
-// while the worker is only stopped. Its methods may be called by several
-// goroutines.
+// When the worker is gone the guard kills the groups that are left, waits until
+// nothing of them runs, and only then ends and thereby gives up its share of the
+// lock: a seat that has fallen free has no command running. When the worker is
+// only stopped, it lets the moment pass without naming a later one: then the
+// guard kills the groups, a tenth of the lease before another can have a job.
+//
+// It does not help where it is itself killed, or stopped, together with the
+// worker. Its methods may be called by several goroutines.
 type Guard struct {
 	done chan struct{}
 
 	mu      sync.Mutex
 	process *os.Process // nil before Start
-	tell    *os.File    // a line for each change: "+PGID" or "-PGID"; nil but between Start and Stop
+	// tell takes a line for each change: "+PGID", "-PGID", "=UNTIL" for what Trust
+	// was told, or "!0" to kill the groups at once; nil but between Start and Stop.
+	tell *os.File
+	// On the kernel's clock, in ms: until when the leases are trusted, and when
+	// that was last found to have passed.
+	until, lapsed int64
 }
+
+var _ jobs.Guard = (*Guard)(nil)
 
 // guardName, as a process's name for itself, makes it a guard. It has nothing
 // of the worker's, so that a "killall" of workers leaves the guard to its duty.
@@ -45,13 +55,18 @@ const (
 	stopPatience = 500 * time.Millisecond
 )
 
-var errGuardGone = errors.New("the guard process has ended")
+var (
+	errGuardGone = errors.New("the guard process has ended")
+	// errLapsed is no fault of the command's: it is to run again, uncounted.
+	errLapsed = fmt.Errorf("the worker stood still for almost its lease: %w", jobs.Snooze(0))
+)
 
-// NewGuard makes a guard; Start starts its process.
+// NewGuard makes a guard; Start starts its process, and no command begins
+// before Trust was told a moment that is still to come.
 func NewGuard() *Guard { return &Guard{done: make(chan struct{})} }
 
-// Start starts the guard's process, once. lock is the open file whose lock is
-// the worker's seat. It fails where main doesn't begin with RunGuardIfAsked.
+// Start implements jobs.Guard, once. It fails where main doesn't begin with
+// RunGuardIfAsked.
 func (g *Guard) Start(lock *os.File) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,27 +139,77 @@ func (g *Guard) Stop() {
 	}
 }
 
+// Trust implements jobs.Guard.
+func (g *Guard) Trust(until time.Time) {
+	// The clock is read before it is asked how much is left: who is stopped in
+	// between names too early a moment, never one too late.
+	now := kernelMillis()
+	moment := now + time.Until(until).Milliseconds()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.trusted() {
+		// A moment that has passed can't be taken back: what ran then is ended.
+		g.lapsed = now
+		_ = g.say('!', 0)
+	}
+	g.until = moment
+	_ = g.say('=', moment)
+}
+
+func (g *Guard) trusted() bool { return kernelMillis() < g.until }
+
 // add tells the guard of a process group. Once it returns nil the group is
-// killed after the worker, as what is in a pipe outlives its writer.
-func (g *Guard) add(pgid int) error { return g.say('+', pgid) }
+// killed after the worker, as what is in a pipe outlives its writer, and when
+// trust ends. errLapsed says that it has ended already.
+func (g *Guard) add(pgid int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.say('+', int64(pgid)); err != nil {
+		return err
+	}
+	if !g.trusted() { // asked after the guard was told: who is stopped now has told it in time
+		return errLapsed
+	}
+	return nil
+}
 
 // remove has the guard forget a group of which nothing runs any more, before
 // its number becomes another's.
-func (g *Guard) remove(pgid int) { _ = g.say('-', pgid) }
-
-func (g *Guard) say(sign rune, pgid int) error {
+func (g *Guard) remove(pgid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	_ = g.say('-', int64(pgid))
+}
+
+// lapsedSince says whether trust has ended at some time since then, on the
+// kernel's clock, so that the guard has killed what ran.
+func (g *Guard) lapsedSince(then int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lapsed > then || !g.trusted()
+}
+
+func (g *Guard) say(sign rune, n int64) error {
 	if g.tell == nil {
 		return errors.New("the guard process is not running")
 	}
 	_ = g.tell.SetWriteDeadline(time.Now().Add(guardPatience))
-	if _, err := fmt.Fprintf(g.tell, "%c%d\n", sign, pgid); err != nil {
+	if _, err := fmt.Fprintf(g.tell, "%c%d\n", sign, n); err != nil {
 		// One that misses a line would let a command live, or kill a stranger.
 		_ = g.process.Kill()
 		return fmt.Errorf("%w: %w", errGuardGone, err)
 	}
 	return nil
+}
+
+// kernelMillis is the time on the clock that the worker and its guard share.
+func kernelMillis() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(kernelClock, &ts); err != nil {
+		// It is there on every kernel that the store runs on; a guess would let commands live.
+		panic(fmt.Sprintf("guard's clock: %v", err))
+	}
+	return ts.Nano() / 1e6
 }
 
 // awaitGo is what a shell runs in place of the command until the guard knows its
@@ -171,63 +236,4 @@ func startHeld(cmd *exec.Cmd) (release func(bool), err error) {
 		}
 		goAhead.Close()
 	}, nil
-}
-
-// RunGuardIfAsked is the guard's process: where it was started by Guard.Start,
-// it returns true after its worker has ended and nothing of that worker's
-// commands runs, and main must return then. Call it before all else.
-func RunGuardIfAsked() bool {
-	if len(os.Args) == 0 || os.Args[0] != guardName {
-		return false
-	}
-	// Who stops a worker by a signal to all of its service stops the guard by
-	// stopping the worker.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
-	_ = os.WriteFile("/proc/self/comm", []byte(guardName), 0) // else "exe", and not on every system
-	closeInherited()
-	_, _ = os.Stdout.WriteString("ready\n")
-	os.Stdout.Close()
-
-	// The lock's descriptor is closed by the end of the process, and not before.
-	groups := make(map[int]bool)
-	for lines := bufio.NewScanner(os.NewFile(4, "worker")); lines.Scan(); {
-		pgid, err := strconv.Atoi(lines.Text())
-		switch {
-		case err != nil:
-		case pgid > 1:
-			groups[pgid] = true
-		default:
-			delete(groups, -pgid)
-		}
-	}
-	for pgid := range groups {
-		_ = unix.Kill(-pgid, unix.SIGKILL)
-	}
-	for pgid := range groups {
-		awaitGroup(pgid)
-	}
-	return true
-}
-
-// closeInherited closes what the worker was given by whoever started it, and
-// passed on without knowing: a reader at the other end would wait for the
-// guard. What this process opened itself is marked to be closed on exec.
-func closeInherited() {
-	open, _ := os.ReadDir(descriptors)
-	for _, entry := range open {
-		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd <= 4 {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			_ = unix.Close(fd)
-		}
-	}
-}
-
-// awaitGroup returns when nothing of a killed process group runs any more.
-func awaitGroup(pgid int) {
-	for pause := time.Millisecond; !ended(pgid); pause = min(2*pause, 100*time.Millisecond) {
-		time.Sleep(pause)
-	}
 }

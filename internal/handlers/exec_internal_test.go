@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -41,8 +42,9 @@ func TestMain(m *testing.M) {
 }
 
 // workAsVictim locks a seat and runs the command in eight slots, again and again; as
-// "held", only to the point at which a shell waits for its go-ahead. It prints
-// the guard's pid when it begins, and returns when the guard has ended.
+// "trusted", with a lease of a moment; as "held", only to the point at which a
+// shell waits for its go-ahead. It prints the guard's pid when it begins, and
+// returns when the guard has ended.
 func workAsVictim(dir, command, mode string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, "seats"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -54,6 +56,15 @@ func workAsVictim(dir, command, mode string) error {
 	g := NewGuard()
 	if err := g.Start(lock); err != nil {
 		return err
+	}
+	g.Trust(time.Now().Add(time.Hour))
+	if mode == "trusted" { // only while it is awake
+		g.Trust(time.Now().Add(trusted))
+		go func() {
+			for range time.Tick(trusted / 3) {
+				g.Trust(time.Now().Add(trusted))
+			}
+		}()
 	}
 	if mode == "held" {
 		cmd := exec.Command("/bin/sh", "-c", awaitGo, "sh", command)
@@ -67,7 +78,7 @@ func workAsVictim(dir, command, mode string) error {
 	var slots sync.WaitGroup
 	for range 8 {
 		slots.Go(func() {
-			for mode == "" {
+			for mode != "held" {
 				if _, err := o.run(context.Background(), command, nil, os.Environ()); errors.Is(err, errGuardGone) {
 					return
 				}
@@ -370,7 +381,7 @@ func TestExecTellsGuard(t *testing.T) {
 	}
 	defer told.Close()
 	g := NewGuard()
-	g.tell = tell
+	g.until, g.tell = math.MaxInt64, tell
 	pgid, err := ExecOptions{Guard: g, Logger: zap.NewNop()}.run(context.Background(), "echo $$", nil, os.Environ())
 	if err != nil {
 		t.Fatal(err)
@@ -434,6 +445,7 @@ func startGuard(t *testing.T) *Guard {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Stop)
+	g.Trust(time.Now().Add(time.Hour))
 	return g
 }
 

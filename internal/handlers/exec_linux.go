@@ -11,6 +11,9 @@ import (
 // descriptors is the folder of the process's open ones.
 const descriptors = "/proc/self/fd"
 
+// kernelClock is the one of Go's timers, for all processes alike.
+const kernelClock = unix.CLOCK_MONOTONIC
+
 // ownBinary names the binary that runs, also where its file was replaced since.
 func ownBinary() (string, error) { return "/proc/self/exe", nil }
 

@@ -11,6 +11,10 @@ import (
 // descriptors is the folder of the process's open ones.
 const descriptors = "/dev/fd"
 
+// kernelClock is the one of Go's timers, which stands still while the machine
+// sleeps: waking up is no reason to kill.
+const kernelClock = unix.CLOCK_UPTIME_RAW
+
 // ownBinary names the binary that runs.
 func ownBinary() (string, error) { return os.Executable() }
 

@@ -17,11 +17,21 @@ import (
 type attempt struct {
 	Claimed
 	pool   int // whose slot it takes
+	slot   int // the slot's number
 	seat   Seat
 	cancel context.CancelCauseFunc
-	trust  *time.Timer // loses the attempt when its claim's own lease ends; stopped by the first renewal
+	// until is when its claim's own lease can't be trusted any more: trust loses
+	// the attempt then. Zero, and stopped, by the first renewal. Under run.mu.
+	until time.Time
+	trust *time.Timer
+
+	// When its handler was first seen not to have returned though its context had
+	// ended, and whether that was logged. Under run.mu.
+	ignoring time.Time
+	reported bool
 
 	mu       sync.Mutex
+	ctx      context.Context // its handler's
 	state    attemptState
 	lost     bool // while committing
 	result   []byte
@@ -36,6 +46,28 @@ const (
 	settled                 // its outcome was accepted by Job.Commit
 	ended                   // its handler has returned
 )
+
+func (a *attempt) setContext(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ctx = ctx
+}
+
+func (a *attempt) context() context.Context {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ctx
+}
+
+// runs says whether its handler has not returned.
+func (a *attempt) runs() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state != ended
+}
+
+// ignores says whether its handler has not returned though its context ended.
+func (a *attempt) ignores() bool { return a.runs() && a.context().Err() != nil }
 
 func (a *attempt) setResult(result []byte) {
 	a.mu.Lock()
@@ -58,6 +90,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
+	a.until = time.Time{}
 	a.trust.Stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -150,8 +183,9 @@ func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcom
 	switch {
 	case errors.As(err, &permanent):
 		o.Status = Failed
-	case errors.Is(cause, ErrDraining):
-		// Interrupted by us, not by its own fault.
+	case errors.Is(cause, ErrDraining), errors.Is(cause, lease.ErrLost):
+		// Interrupted by us, not by its own fault. Where another does hold the
+		// job, the token has this refused.
 		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
 	case errors.As(err, &again) && again.uncounted:
 		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
@@ -162,20 +196,12 @@ func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcom
 	default:
 		o.Status, o.Delay = Pending, retry.delay(a.Attempt)
 	}
-	o.Error = clip(a.explain(err, cause))
-	return o, true
-}
-
-// explain names the reason for which the context ended, where there is one that
-// the handler's own error doesn't tell.
-func (a *attempt) explain(err, cause error) string {
-	switch {
-	case errors.Is(cause, ErrTimeout):
-		return fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
-	case errors.Is(cause, lease.ErrLost) && !errors.Is(err, lease.ErrLost):
-		return fmt.Sprintf("%v: %v", cause, err)
+	text := err.Error()
+	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell
+		text = fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
 	}
-	return err.Error()
+	o.Error = clip(text)
+	return o, true
 }
 
 // clip bounds an error's text: its beginning says what happened, its end (of a

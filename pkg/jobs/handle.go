@@ -32,8 +32,14 @@ type Job[T any] struct {
 // its stack.
 //
 // The context ends when the job is no longer to be worked on: with the cause
-// lease.ErrLost when it is another's, ErrTimeout after the job's timeout,
-// ErrDraining when the worker stops. The handler should return soon then.
+// lease.ErrLost when it is or may be another's, ErrTimeout after the job's
+// timeout, ErrDraining when the worker stops. The handler should return soon
+// then. But for a timeout an error counts no attempt after that, unless it is
+// Permanent: the job is given back, due now.
+//
+// A handler that does not return keeps its slot. After 5 s it is logged, once,
+// with its stack, and counted as stuck until it does return. Its goroutine has
+// the pprof labels "job_type" and "slot".
 func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error) {
 	w.handle(jobType, func(ctx context.Context, a *attempt) error {
 		j := &Job[T]{

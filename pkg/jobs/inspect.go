@@ -102,8 +102,10 @@ type Stats struct {
 	Cancelled int64 `json:"cancelled"`
 	// Rejected is the number of outcomes that came too late and were refused.
 	Rejected int64 `json:"rejected"`
-	Workers  int64 `json:"workers"`
-	Leader   int64 `json:"leader,omitempty"` // worker id; 0: none
+	// Stuck is the number of handlers that ignore the end of their contexts.
+	Stuck   int64 `json:"stuck"`
+	Workers int64 `json:"workers"`
+	Leader  int64 `json:"leader,omitempty"` // worker id; 0: none
 	// Types has a row for each job type and queue with anything pending or running.
 	Types []TypeStats `json:"types"`
 }
@@ -119,16 +121,19 @@ type TypeStats struct {
 
 // WorkerRow is a member of the fleet.
 type WorkerRow struct {
-	ID          int64    `json:"id"`
-	Host        string   `json:"host"`
-	PID         int      `json:"pid"`
-	Concurrency int      `json:"concurrency"`
-	Running     int      `json:"running"`
-	Leader      bool     `json:"leader"`
-	StartedAt   Seconds  `json:"started_at"`
-	Listen      string   `json:"listen,omitempty"`
-	Types       []string `json:"types"`
-	Queues      []string `json:"queues"`
+	ID          int64  `json:"id"`
+	Host        string `json:"host"`
+	PID         int    `json:"pid"`
+	Concurrency int    `json:"concurrency"`
+	Running     int    `json:"running"`
+	// Stuck is the number of slots that are lost to handlers which don't return
+	// though their contexts ended. Their jobs may run elsewhere by now.
+	Stuck     int      `json:"stuck"`
+	Leader    bool     `json:"leader"`
+	StartedAt Seconds  `json:"started_at"`
+	Listen    string   `json:"listen,omitempty"`
+	Types     []string `json:"types"`
+	Queues    []string `json:"queues"`
 }
 
 // Handles says whether the worker takes jobs of the type from the queue.

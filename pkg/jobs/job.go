@@ -109,7 +109,7 @@ type Outcome struct {
 	Status Status
 	Delay  time.Duration
 	// Uncounted takes the attempt back and leaves no error row: a snooze, or a
-	// job that a draining worker gives back.
+	// job that a worker gives back which drains or could not keep its lease.
 	Uncounted bool
 	Error     string // why, where it did not complete; at most MaxError bytes
 	Result    []byte // JSON, at most MaxResult bytes; nil: none

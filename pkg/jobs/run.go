@@ -12,7 +12,7 @@ import (
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
 // one for each attempt runs its handler (work.go), a few keep the leases and
-// look after the fleet (upkeep.go, schedule.go).
+// look after the fleet and the handlers (upkeep.go, schedule.go, stuck.go).
 type run struct {
 	seat     Seat
 	opts     WorkerOptions
@@ -22,7 +22,9 @@ type run struct {
 	mu      sync.Mutex
 	held    map[Ref]*attempt // until their outcome is handed in
 	ended   []ending
-	trusted context.Context // parent of the attempts' contexts; ends when the leases can't be trusted
+	trusted context.Context // ends when the leases can't be trusted
+	slots   slots           // with the parents of the attempts' contexts, below trusted
+	vouched time.Time       // until when the guard was told to trust them
 
 	news    chan struct{} // an attempt has ended, or there may be work
 	changes chan struct{} // somebody committed: jobs may have been taken away
@@ -57,6 +59,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	upkeep.Go(func() { r.renewals(handling, kept) })
 	upkeep.Go(func() { r.reaps(handling) })
 	upkeep.Go(func() { r.losses(handling) })
+	upkeep.Go(func() { r.watch(handling) })
 	if len(r.opts.Schedules) > 0 && !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
 	}

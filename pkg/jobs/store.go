@@ -82,6 +82,9 @@ type Seat interface {
 	Renew(ctx context.Context, ttl time.Duration, holding []Holding) (lost []Ref, err error)
 	// Lost is the look of Renew without its write.
 	Lost(ctx context.Context, holding []Holding) ([]Ref, error)
+	// Stuck says, for people to see, how many handlers ignore the end of their
+	// contexts. Nothing is said while there are none.
+	Stuck(ctx context.Context, handlers int) error
 	// Left says whether anything is pending (also in the future) or running
 	// anywhere, of the types and queues wanted.
 	Left(ctx context.Context, want Want) (bool, error)

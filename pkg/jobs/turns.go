@@ -45,7 +45,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			return nil
 		}
 		if words.Err() != nil {
-			t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running))
+			t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", t.behind()))
 			return nil
 		}
 		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {

@@ -19,10 +19,14 @@ const (
 // of the attempts that start from now on. A new start trusts the leases from
 // now on: those that were granted before are covered by the context before.
 func (r *run) keep(handling context.Context) (stop func()) {
-	trusted, stop := lease.Keep(handling, time.Now(), r.opts.Lease, r.renew)
+	now := time.Now()
+	trusted, stop := lease.Keep(handling, now, r.opts.Lease, r.renew)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trusted = trusted
+	r.slots.under(trusted)
+	r.vouch(now) // the end of what ran under the context before
+	r.vouch(now.Add(lease.Trust(r.opts.Lease)))
 	return stop
 }
 
@@ -46,21 +50,16 @@ func (r *run) renewals(handling context.Context, stop func()) {
 // renew extends the leases of what is held. An idle worker holds nothing, and
 // writes nothing.
 func (r *run) renew(ctx context.Context) error {
-	holding := r.holding()
-	if len(holding) == 0 {
-		return nil
-	}
-	lost, err := r.seat.Renew(ctx, r.opts.Lease, holding)
-	if err != nil {
-		r.log.Warn("leases were not renewed, trying again", zap.Error(err))
-		return err
-	}
-	r.lose(lost)
-	for _, h := range holding {
-		if a := r.attempt(h.Ref); a != nil {
-			a.renewed(h.Progress)
+	asked, holding := time.Now(), r.holding()
+	if len(holding) > 0 {
+		lost, err := r.seat.Renew(ctx, r.opts.Lease, holding)
+		if err != nil {
+			r.log.Warn("leases were not renewed, trying again", zap.Error(err))
+			return err
 		}
+		r.lose(lost)
 	}
+	r.renewed(holding, asked)
 	return nil
 }
 

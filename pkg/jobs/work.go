@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,11 +23,15 @@ var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 func (t *turns) start(claimed []Claimed, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	trusted := time.Until(asked.Add(lease.Trust(t.opts.Lease)))
+	until := asked.Add(lease.Trust(t.opts.Lease))
+	trusted := time.Until(until)
+	if trusted > 0 && len(claimed) > 0 {
+		t.vouchForClaims(until)
+	}
 	for _, c := range claimed {
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue)}
-		ctx, cancel := context.WithCancelCause(t.trusted)
-		a.cancel = cancel
+		slot, parent := t.slots.take(c.Type)
+		ctx, cancel := context.WithCancelCause(parent)
+		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
 		if trusted <= 0 {
 			cancel(lease.ErrLost)
 		}
@@ -39,10 +44,12 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 // work runs one attempt to its end and hands its outcome to the turn loop.
 func (r *run) work(ctx context.Context, a *attempt) {
 	started := time.Now()
+	pprof.SetGoroutineLabels(ctx)
 	if a.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, a.Timeout, ErrTimeout)
 		defer cancel()
+		a.setContext(ctx)
 	}
 	err := errGone
 	defer func() {
@@ -71,6 +78,7 @@ func (r *run) settle(ctx context.Context, a *attempt, err error, took time.Durat
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
 	r.ended = append(r.ended, e)
+	r.slots.free = append(r.slots.free, a.slot)
 	r.mu.Unlock()
 	signal(r.news)
 }

@@ -40,8 +40,9 @@ type WorkerOptions struct {
 	UntilEmpty bool
 	// Listen is where this worker serves peers, for people to see.
 	Listen string
-	// Guard is handed to the store; see Info.
-	Guard func(lock *os.File) error
+	// Guard ends what handlers run outside of this process when it dies or stands
+	// still: none.
+	Guard Guard
 	// Joined, where set, is called once the worker has its seat, before it claims.
 	Joined func()
 	// Now is the wall clock, which schedules go by: time.Now.
@@ -108,10 +109,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, p := range pools {
 		slots += p.Free
 	}
-	seat, err := w.store.Join(ctx, Info{
+	who := Info{
 		Host: host, PID: os.Getpid(), Concurrency: slots,
-		Types: w.Types(), Queues: queues, Listen: opts.Listen, Guard: opts.Guard,
-	})
+		Types: w.Types(), Queues: queues, Listen: opts.Listen,
+	}
+	if opts.Guard != nil {
+		who.Guard = opts.Guard.Start
+	}
+	seat, err := w.store.Join(ctx, who)
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}

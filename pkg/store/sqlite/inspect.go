@@ -103,6 +103,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	}
 	for _, w := range workers {
 		s.Workers++
+		s.Stuck += int64(w.Stuck)
 		if w.Leader {
 			s.Leader = w.ID
 		}
@@ -161,7 +162,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 // Workers implements jobs.Inspector. The rows of dead workers that nobody has
 // reaped yet are left out.
 func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
-	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, seat_file, boot,
+	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, stuck, seat_file, boot,
 		(SELECT count(*) FROM sync_jobs WHERE status = 'running' AND lease_owner = w.id),
 		EXISTS (SELECT 1 FROM sync_leases WHERE name = 'leader' AND owner = w.id)
 		FROM sync_workers w ORDER BY id`)
@@ -174,7 +175,7 @@ func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
 		var w jobs.WorkerRow
 		var types, queues string
 		var m member
-		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &m.seatFile, &m.boot, &w.Running, &w.Leader); err != nil {
+		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &w.Stuck, &m.seatFile, &m.boot, &w.Running, &w.Leader); err != nil {
 			return nil, wrapError("list workers", err)
 		}
 		if err := errors.Join(json.Unmarshal([]byte(types), &w.Types), json.Unmarshal([]byte(queues), &w.Queues)); err != nil {

@@ -87,6 +87,7 @@ CREATE TABLE sync_workers (
 	queues      TEXT    NOT NULL,
 	listen      TEXT,
 	started_at  REAL    NOT NULL,
+	stuck       INTEGER NOT NULL DEFAULT 0, -- handlers that ignore the end of their contexts
 	seat_file   INTEGER NOT NULL, -- the inode of the -workers file that it locked
 	boot        TEXT    NOT NULL  -- of the kernel that it runs under
 ) STRICT;

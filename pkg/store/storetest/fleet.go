@@ -322,6 +322,18 @@ func testInspect(t *testing.T, f *fixture) {
 	if err != nil || len(workers) != 1 || workers[0].Running != 1 || workers[0].ID != seat.ID() || !workers[0].Handles("B", "mail") {
 		t.Errorf("workers %+v, %v", workers, err)
 	}
+	for _, n := range []int{2, 0} {
+		if err := seat.Stuck(f.ctx, n); err != nil {
+			t.Error(err)
+		}
+		workers, err := f.store.Workers(f.ctx)
+		if err != nil || len(workers) != 1 || workers[0].Stuck != n {
+			t.Errorf("%d are stuck: %+v, %v", n, workers, err)
+		}
+		if s, err := f.store.Stats(f.ctx); err != nil || s.Stuck != int64(n) {
+			t.Errorf("%d are stuck: %+v, %v", n, s, err)
+		}
+	}
 }
 
 // testConcurrentTurns proves that no job is claimed twice and none is left,
