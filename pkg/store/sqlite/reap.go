@@ -135,8 +135,10 @@ func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
 }
 
 // giveBack ends the attempts of running jobs that meet the condition, whose
-// parameters begin at ?2: they go back to pending, due now, or end as failed
-// when the attempts are used up. The history says what became of the worker.
+// parameters begin at ?2: they go back to pending, due at once and in their old
+// place, as a backlog that came after them would make them wait again; or they
+// end as failed when the attempts are used up. The history says what became of
+// the worker.
 func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
 	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
@@ -153,7 +155,7 @@ func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
 			status = iif(%[1]s, 'pending', 'failed'), due = %[1]s, error = %[2]s,
-			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, ?%[4]d, run_at),
+			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, min(run_at, ?%[4]d), run_at),
 			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
 			lease_expires_at = NULL, progress = NULL
 		WHERE j.status = 'running' AND j.%[3]s
