@@ -41,6 +41,9 @@ func (c *call) stats() error {
 	if s.Rejected > 0 {
 		c.out.Printf("%s came too late and refused\n", command.Plural(s.Rejected, "outcome"))
 	}
+	if s.WALBytes > 0 {
+		c.out.Printf("%s in the -wal file\n", command.Bytes(s.WALBytes))
+	}
 	if len(s.Types) == 0 {
 		return nil
 	}

@@ -30,6 +30,7 @@ type writer struct {
 	walPages       int // in use, after the last commit
 	checkpointing  bool
 	nextCheckpoint time.Time
+	wal            walBound
 
 	mu      sync.Mutex
 	waiting []*op
@@ -157,9 +158,13 @@ func (w *writer) take() []*op {
 // loop writes groups until the store is closed, and then refuses what waits.
 func (w *writer) loop() {
 	defer close(w.done)
+	look := time.NewTicker(walLook)
+	defer look.Stop()
 	for w.db.alive.Err() == nil {
 		select {
 		case <-w.wake:
+		case <-look.C:
+			w.bound()
 		case <-w.db.alive.Done():
 		}
 		for w.wanted() && w.db.alive.Err() == nil {
