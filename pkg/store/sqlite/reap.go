@@ -42,6 +42,9 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	var all []member
 	expired := make(map[jobs.Ref]bool)
 	var version int64
+	if err := s.db.read(s.db.known); err != nil {
+		return nil, err
+	}
 	err = s.db.read(func(c *conn) (err error) {
 		if all, err = s.db.members(c); err != nil {
 			return err

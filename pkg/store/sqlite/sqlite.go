@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -88,6 +89,8 @@ type DB struct {
 		sync.Mutex
 		all []*seat
 	}
+
+	schema atomic.Int64 // PRAGMA schema_version when the tables were last known to be ours
 
 	failed   context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
 	alive    context.Context
