@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -52,6 +53,21 @@ func (w *writer) copyBack(mode sqlite3.CheckpointMode) {
 		w.db.log.Debug("checkpoint was not complete", zap.Int("pages", pages), zap.Int("copied", copied), zap.Error(err))
 	}
 }
+
+// lastCopy brings all of the -wal file into a database that was moved away from
+// it. SQLite's own checkpoint at the end is left out then; but what was
+// acknowledged is to be in the file that somebody has taken, and must not be
+// found by the one that may lie in its place. Others of the fleet are at the same.
+func (w *writer) lastCopy() {
+	for deadline := time.Now().Add(lastCopyTime); time.Now().Before(deadline); <-time.After(checkpointPause / 25) {
+		if _, _, err := w.conn.WALCheckpoint("main", sqlite3.CHECKPOINT_TRUNCATE); !errors.Is(err, sqlite3.BUSY) {
+			return
+		}
+	}
+}
+
+// lastCopyTime is little, as the process is to end within a second.
+const lastCopyTime = 500 * time.Millisecond
 
 // walCap is the size of the -wal file to which SQLite cuts it when it begins
 // anew (journal_size_limit). Past it for longer than walPatience, somebody is

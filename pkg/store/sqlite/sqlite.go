@@ -135,6 +135,9 @@ func (db *DB) close() error {
 	}
 	// The last connection to close copies -wal back and removes it, if it can write.
 	if db.writer != nil && db.writer.conn != nil {
+		if db.file.still(db.path) != nil {
+			db.writer.lastCopy()
+		}
 		errs = append(errs, db.writer.conn.close())
 	}
 	if db.shm != nil {
