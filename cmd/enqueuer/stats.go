@@ -44,6 +44,9 @@ func (c *call) stats() error {
 	if s.Stuck > 0 {
 		c.out.Printf("%s stuck: they ignore that their jobs are no longer theirs\n", command.Plural(s.Stuck, "handler"))
 	}
+	if s.WALBytes > 0 {
+		c.out.Printf("%s in the -wal file\n", command.Bytes(s.WALBytes))
+	}
 	if len(s.Types) == 0 {
 		return nil
 	}

@@ -106,6 +106,9 @@ type Stats struct {
 	Stuck   int64 `json:"stuck"`
 	Workers int64 `json:"workers"`
 	Leader  int64 `json:"leader,omitempty"` // worker id; 0: none
+	// WALBytes is the size of SQLite's -wal file, which no more than a reader that
+	// stays for long lets grow past 64 MiB; 0 where the engine has none.
+	WALBytes int64 `json:"wal_bytes"`
 	// Types has a row for each job type and queue with anything pending or running.
 	Types []TypeStats `json:"types"`
 }

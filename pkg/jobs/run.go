@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
@@ -17,6 +18,7 @@ type run struct {
 	seat     Seat
 	opts     WorkerOptions
 	log      *zap.Logger
+	failing  *zap.Logger // for what is tried again until it succeeds: each line once in a while
 	handlers map[string]handler
 
 	mu      sync.Mutex
@@ -32,10 +34,16 @@ type run struct {
 	goneErr error
 }
 
+// failingEvery is how often the same failure is logged: a full disk lasts.
+const failingEvery = 5 * time.Second
+
 func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
+	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	return &run{
-		seat: seat, opts: opts, handlers: handlers,
-		log:     opts.Logger.With(zap.Int64("worker", seat.ID())),
+		seat: seat, opts: opts, handlers: handlers, log: log,
+		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
+		})),
 		held:    make(map[Ref]*attempt),
 		news:    make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),

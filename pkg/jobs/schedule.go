@@ -35,7 +35,7 @@ func (r *run) leads(ctx context.Context) {
 			ticks.Go(func() error { return r.ticks(ctx, held, s) })
 		}
 		return ticks.Wait()
-	}, func(err error) { r.log.Warn("leader", zap.Error(err)) })
+	}, func(err error) { r.failing.Warn("leader", zap.Error(err)) })
 }
 
 // ticks runs one schedule until ctx ends or the leadership is lost. A tick that

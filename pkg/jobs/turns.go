@@ -97,7 +97,7 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 			return false, fmt.Errorf("turn: %w", err)
 		}
 		if words.Err() == nil {
-			t.log.Warn("turn failed, trying again", zap.Error(err))
+			t.failing.Warn("turn failed, trying again", zap.Error(err))
 			t.retryAt = time.Now().Add(retryPause)
 		}
 		return false, nil

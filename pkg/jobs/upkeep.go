@@ -54,7 +54,7 @@ func (r *run) renew(ctx context.Context) error {
 	if len(holding) > 0 {
 		lost, err := r.seat.Renew(ctx, r.opts.Lease, holding)
 		if err != nil {
-			r.log.Warn("leases were not renewed, trying again", zap.Error(err))
+			r.failing.Warn("leases were not renewed, trying again", zap.Error(err))
 			return err
 		}
 		r.lose(lost)
@@ -110,7 +110,7 @@ func (r *run) reaps(ctx context.Context) {
 			return
 		}
 		if err != nil && ctx.Err() == nil {
-			r.log.Warn("reap", zap.Error(err))
+			r.failing.Warn("reap", zap.Error(err))
 		}
 		for _, job := range reaped {
 			r.log.Warn("job taken from its worker", zap.Int64("job", job.ID), zap.Int64("token", job.Token),

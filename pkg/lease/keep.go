@@ -6,15 +6,20 @@ import (
 	"time"
 )
 
+// retryPause is the longest wait after a renewal that failed. Who takes ended
+// leases gives their holders longer than that once they can be renewed again:
+// after a stall the renewals come first.
+const retryPause = 200 * time.Millisecond
+
 // Keep renews a lease of the given ttl every ttl/3 and returns a context that
 // lives as long as the lease can be trusted: until the last successful
 // renewal's start plus ttl less a tenth, whatever renew is doing then. The
 // caller has just been granted the lease, having asked at since.
 //
 // A renew that returns ErrLost ends the context at once, any other error only
-// when the trust runs out; it is tried again until then. In both cases the
-// context's cause is ErrLost (where renew's error came in time, with it). The context given
-// to renew ends at the trust deadline.
+// when the trust runs out; it is tried again until then, at least every 200 ms.
+// In both cases the context's cause is ErrLost (where renew's error came in time,
+// with it). The context given to renew ends at the trust deadline.
 //
 // stop ends the renewals and the context, and returns when no renewal is under
 // way any more. It must be called, and may be called again.
@@ -55,10 +60,13 @@ func (k *keeper) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-time.After(wait):
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		start := time.Now()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !start.Before(k.trust()):
+			return ErrLost // the timer is about to say so
+		}
 		attempt, cancel := context.WithDeadline(ctx, k.trust())
 		err := k.renew(attempt)
 		cancel()
@@ -73,7 +81,7 @@ func (k *keeper) run(ctx context.Context) error {
 			return errors.Join(ErrLost, err)
 		default:
 			// Sooner than after a success: a short hiccup is to cost little trust.
-			wait = min(k.ttl/30, time.Until(k.trust()))
+			wait = min(k.ttl/30, retryPause, time.Until(k.trust()))
 		}
 	}
 }

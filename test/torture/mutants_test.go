@@ -36,7 +36,7 @@ const (
 	finishFile = "pkg/store/sqlite/finish.go"
 	seatFile   = "pkg/store/sqlite/seat.go"
 	watchFile  = "pkg/store/sqlite/watch.go"
-	guardFile  = "internal/handlers/exec_guard.go"
+	guardFile  = "internal/handlers/exec_guard_process.go"
 	keepFile   = "pkg/lease/keep.go"
 )
 
@@ -76,8 +76,12 @@ var mutants = []mutant{
 	{
 		name: "guard", without: "the guard's kill of a dead worker's commands", tests: "TestTorture$",
 		patches: []patch{
-			{guardFile, "	for pgid := range groups {\n		_ = unix.Kill(-pgid, unix.SIGKILL)\n	}\n	for pgid := range groups {\n		awaitGroup(pgid)\n	}\n", ""},
+			{guardFile, "	d.kill()\n	for pgid := range d.groups {\n		awaitGroup(pgid)\n	}\n", ""},
 		},
+	},
+	{
+		name: "silence", without: "the guard's kill of a stopped worker's commands", tests: "TestTorture$",
+		patches: []patch{{guardFile, "		if kernelMillis() >= d.until {", "		if false {"}},
 	},
 	{
 		name: "look", without: "the looks that follow the first after a change of -wal", tests: "TestWakeUp$", where: "test/e2e",

@@ -77,6 +77,9 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 			return errors.Join(step(t), t.forget())
 		})
 	}
+	if err := own(func(t *tx) error { return db.known(t.conn) }); err != nil {
+		return err
+	}
 	if first != nil {
 		if err := own(first); err != nil {
 			return err

@@ -46,7 +46,7 @@ func (w *writer) prove(ops []*op) error {
 	}
 	w.tx.again = true
 	defer func() { w.tx.again = false }()
-	if err := w.conn.begin(); err != nil {
+	if err := w.begin(); err != nil {
 		return err
 	}
 	if _, err := w.runAll(ops); err != nil {

@@ -50,7 +50,7 @@ func prepareConn(raw *sqlite3.Conn, patience func(context.Context, int) bool) er
 	if err := raw.BusyHandler(patience); err != nil {
 		return err
 	}
-	return raw.Exec(`PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;`)
+	return raw.Exec(fmt.Sprintf(`PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = %d;`, walCap))
 }
 
 func wrap(raw *sqlite3.Conn) *conn {

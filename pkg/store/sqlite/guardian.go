@@ -81,7 +81,25 @@ func inspect(dbPath string) (warnings []string, err error) {
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return nil, fmt.Errorf("%s can't be opened: its folder can't be written to, and -wal must lie there; give user %d the right to (%w)", dbPath, os.Geteuid(), err)
 	}
+	if err := checkWAL(dbPath); err != nil {
+		return nil, err
+	}
 	return warnings, checkFile(dbPath)
+}
+
+// checkWAL refuses a -wal file whose database was taken away: SQLite would throw
+// it away with what was committed last, and begin an empty database.
+func checkWAL(dbPath string) error {
+	// In this order, as others may be making both just now: the database comes first.
+	wal, err := os.Stat(dbPath + "-wal")
+	if err != nil || wal.Size() == 0 {
+		return nil
+	}
+	info, err := os.Stat(dbPath)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return fmt.Errorf("%s was taken away from its -wal file, which holds what was written last: put it back there, or move %s-wal away too", dbPath, dbPath)
+	}
+	return nil
 }
 
 // checkFile refuses what is there under the database's name but is none, has

@@ -78,6 +78,10 @@ func TestInspectRefuses(t *testing.T) {
 		"hard link": {func(db string) error {
 			return errors.Join(os.WriteFile(db, nil, 0o600), os.Link(db, db+".bak"))
 		}, "keep one name"},
+		"-wal alone": {func(db string) error { return os.WriteFile(db+"-wal", []byte("x"), 0o600) }, "put it back there"},
+		"-wal and no pages": {func(db string) error {
+			return errors.Join(os.WriteFile(db, nil, 0o600), os.WriteFile(db+"-wal", []byte("x"), 0o600))
+		}, "put it back there"},
 		"text":       {func(db string) error { return os.WriteFile(db, []byte("SQLite format 2, and more"), 0o600) }, "is no SQLite database"},
 		"short text": {func(db string) error { return os.WriteFile(db, []byte("SQLite format 3"), 0o600) }, "is no SQLite database"},
 		"zeros":      {func(db string) error { return os.WriteFile(db, make([]byte, 4096), 0o600) }, "is no SQLite database"},

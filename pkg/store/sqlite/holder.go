@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -45,23 +47,57 @@ func writeLocked(shm *os.File) (held bool, pid int, err error) {
 }
 
 // lockHolder names the process that holds the write lock right now; it may be
-// this one. False means that nobody does, or that it can't be found out: a
-// process of another user or of another container stays hidden. It reads all
-// of /proc that it may, so it is for a lock that has been held for long.
+// this one.
 func lockHolder(shmPath string) (h holder, ok bool) {
 	shm, err := os.Open(shmPath)
 	if err != nil {
 		return holder{}, false
 	}
 	defer shm.Close()
-	held, pid, err := writeLocked(shm)
+	return holderOf(shm, walWriteLock)
+}
+
+// holderOf names a process that holds a lock on that byte of -shm right now.
+// False means that nobody does, or that it can't be found out: a process of
+// another user or of another container stays hidden. It reads all of /proc that
+// it may, so it is for a lock that has been held for long.
+func holderOf(shm *os.File, at int64) (h holder, ok bool) {
+	held, pid, err := testLock(shm, at)
 	if err != nil || !held {
 		return holder{}, false
 	}
 	if pid <= 0 {
-		if pid, ok = findHolder(shm, walWriteLock); !ok {
+		if pid, ok = findHolder(shm, at); !ok {
 			return holder{}, false
 		}
 	}
 	return describe(pid), true
+}
+
+// A reader locks one of five bytes of the -shm file, which stands for the frame
+// of the -wal file up to which it sees: WAL_READ_LOCK and aReadMark
+// (https://sqlite.org/walformat.html, 2.3 and 2.2). The first is for readers that
+// see nothing of it, as all of it had been copied back when they began.
+const (
+	walReadLock  = 123
+	walReadMarks = 100
+)
+
+// oldestReader returns the lock byte of those readers that see the least of the
+// -wal file: while they stay, it can't begin anew. Readers that come and go see
+// more. False: there are no readers.
+func oldestReader(shm *os.File) (at int64, ok bool) {
+	var marks [5]uint32
+	if err := binary.Read(io.NewSectionReader(shm, walReadMarks, 20), binary.NativeEndian, &marks); err != nil {
+		return 0, false
+	}
+	var oldest uint32
+	for i, mark := range marks {
+		byteOf := walReadLock + int64(i)
+		held, _, err := testLock(shm, byteOf)
+		if err == nil && held && (!ok || mark < oldest) {
+			at, oldest, ok = byteOf, mark, true
+		}
+	}
+	return at, ok
 }

@@ -141,28 +141,6 @@ func TestRollbackMode(t *testing.T) {
 	}
 }
 
-// TestPinnedReader: a reader that keeps -wal from beginning anew stops nobody.
-func TestPinnedReader(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{})
-	defer db.Close()
-	reader, err := db.Read().BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Rollback()
-	if err := reader.QueryRow(`SELECT count(*) FROM sync_jobs`).Scan(new(int)); err != nil {
-		t.Fatal(err)
-	}
-	big := jobs.New{Type: "A", Payload: []byte(`"` + strings.Repeat("x", 900<<10) + `"`)}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for range 90 {
-		if _, err := db.Enqueue(ctx, big); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestManyTypes: more queues and types than one statement takes are claimed in
 // order all the same.
 func TestManyTypes(t *testing.T) {

@@ -101,6 +101,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	if err != nil {
 		return s, err
 	}
+	s.WALBytes = db.walBytes()
 	for _, w := range workers {
 		s.Workers++
 		s.Stuck += int64(w.Stuck)

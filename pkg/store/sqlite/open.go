@@ -141,6 +141,9 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if err := errors.Join(setWAL(ctx, first), migrate(first, db.path)); err != nil {
 		return fmt.Errorf("open %s: %w", db.path, err)
 	}
+	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
+		return err
+	}
 	if db.writer, err = newWriter(db); err != nil {
 		return err
 	}
@@ -162,9 +165,6 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	db.readers.SetMaxOpenConns(4)
 	if err := db.readers.PingContext(ctx); err != nil {
-		return err
-	}
-	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
 		return err
 	}
 	if db.probe, err = openSeatFile(db.path); err != nil {

@@ -150,6 +150,39 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+// TestMigratedMeanwhile: an application's change of its own tables stops nothing;
+// once a newer program has migrated the file, nothing is written or acknowledged
+// by the old rules any more, whichever way it comes.
+func TestMigratedMeanwhile(t *testing.T) {
+	n := jobs.New{Type: "A", Payload: []byte(`1`)}
+	for name, use := range map[string]func(*sqlite.DB, jobs.Seat) error{
+		"Enqueue": func(db *sqlite.DB, _ jobs.Seat) error { _, err := db.Enqueue(t.Context(), n); return err },
+		"Write":   func(db *sqlite.DB, _ jobs.Seat) error { return db.Write(t.Context(), nil, n) },
+		"Reap":    func(_ *sqlite.DB, seat jobs.Seat) error { _, err := seat.Reap(t.Context()); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, seat := joined(t)
+			for range 2 {
+				shell(t, db.Path(), `CREATE TABLE app (x)`)
+				if err := use(db, seat); err != nil {
+					t.Fatal(err)
+				}
+				shell(t, db.Path(), `DROP TABLE app`)
+			}
+			before := shell(t, db.Path(), `SELECT count(*) FROM sync_jobs`)
+			shell(t, db.Path(), `BEGIN; ALTER TABLE sync_jobs ADD COLUMN y TEXT; UPDATE sync_meta SET value = '2' WHERE key = 'schema_version'; COMMIT`)
+			for range 2 { // found out, then known
+				if err := use(db, seat); !errors.Is(err, jobs.ErrClosed) || !strings.Contains(err.Error(), "migrated to schema version 2 by a newer shoal") {
+					t.Errorf("got %v, want ErrClosed and why", err)
+				}
+			}
+			if got := shell(t, db.Path(), `SELECT count(*) FROM sync_jobs`); got != before {
+				t.Errorf("%s jobs, there were %s", got, before)
+			}
+		})
+	}
+}
+
 func TestMemory(t *testing.T) {
 	db := open(t, sqlite.Memory, sqlite.Options{})
 	batch := make([]jobs.New, 1000)

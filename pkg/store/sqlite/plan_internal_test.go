@@ -78,6 +78,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	errTick := s.Tick(ctx, held, jobs.Due{Name: "s", Next: time.Now()}, n)
 	_, errNext := s.NextTick(ctx, "s")
 	_, errReap := s.Reap(ctx)
+	errCall := s.lastCall(ctx, []jobs.Ref{{ID: 99, Token: 1}})
 	errDead := db.writer.do(ctx, func(tx *tx) error {
 		_, err := s.giveBack(tx, jobs.EndedStuck, stuckNow, int64(99), int64(1), tx.mono)
 		if err == nil {
@@ -85,7 +86,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 		}
 		return err
 	})
-	if err := errors.Join(errEnqueue, errTurn, errOut, errRenew, errLost, errLeft, errLead, errTick, errNext, errReap, errDead); err != nil {
+	if err := errors.Join(errEnqueue, errTurn, errOut, errRenew, errLost, errLeft, errLead, errTick, errNext, errReap, errCall, errDead); err != nil {
 		t.Fatal(err)
 	}
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,13 +11,14 @@ import (
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// An ended lease is looked at for grace before its job is taken: whoever only
-// waited for the write lock renews first.
+// An ended lease is looked at for grace before its job is taken, from a moment at
+// which the file could be written to: whoever only waited for the write lock, or
+// for room on the disk, renews first (lease.Keep tries more often than that).
 const grace = 500 * time.Millisecond
 
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {
-	suspects map[jobs.Ref]time.Time // leases that have ended, and since when that is known
+	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
 	last     time.Time
 	version  int64 // of the data at the last look, if the write lock was held then; else 0
 }
@@ -40,6 +42,9 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	var all []member
 	expired := make(map[jobs.Ref]bool)
 	var version int64
+	if err := s.db.read(s.db.known); err != nil {
+		return nil, err
+	}
 	err = s.db.read(func(c *conn) (err error) {
 		if all, err = s.db.members(c); err != nil {
 			return err
@@ -67,10 +72,18 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if err != nil {
 		return nil, wrapError("look for the dead", err)
 	}
-	stuck := s.reaper.ripe(expired, locked, version, time.Now())
-	if len(dead) == 0 && len(stuck) == 0 {
-		return nil, nil
+	stuck, fresh := s.reaper.ripe(expired, locked, version, time.Now())
+	if len(dead) > 0 || len(stuck) > 0 {
+		if reaped, err = s.take(ctx, dead, stuck); err != nil {
+			clear(s.reaper.suspects) // who could not be reaped could not renew either
+			return nil, wrapError("reap", err)
+		}
 	}
+	return reaped, wrapError("reap", s.lastCall(ctx, fresh))
+}
+
+// take gives back what the dead held, and the jobs of stuck attempts.
+func (s *seat) take(ctx context.Context, dead []member, stuck []jobs.Ref) (reaped []jobs.Reaped, err error) {
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		reaped = nil
 		for _, m := range dead {
@@ -90,13 +103,42 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 		}
 		return nil
 	})
-	return reaped, wrapError("reap", err)
+	return reaped, err
 }
 
-// ripe returns those of the ended leases that have been known for long enough.
-// While the file stands still (one process sits on the write lock), or after
-// this process did, nothing ripens: the others could not renew, or not be seen to.
-func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck []jobs.Ref) {
+// lastCall begins the grace of leases that have ended, by a write that says no
+// more than that: their end is now. Whoever can write it knows that the holders
+// can write too. On a full disk it fails, and behind a process that sits on the
+// write lock it is given up: the next Reap calls again.
+func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
+	if len(ended) == 0 {
+		return nil
+	}
+	refs := refsOf(ended)
+	short, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	err := s.db.writer.do(short, func(t *tx) error {
+		_, err := t.exec(`UPDATE sync_jobs SET lease_expires_at = ?1 WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?1
+			AND (id, lease_token) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, t.mono, refs)
+		return err
+	})
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = nil
+		}
+		return err
+	}
+	for _, ref := range ended {
+		s.reaper.suspects[ref] = time.Now()
+	}
+	return nil
+}
+
+// ripe returns those of the ended leases that have been known for long enough,
+// and those that the file is to be told of. While the file stands still (one
+// process sits on the write lock), or after this process did, nothing ripens:
+// the others could not renew, or not be seen to.
+func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
 	stood := (locked && r.version == version) || now.Sub(r.last) > 2*grace
 	r.last, r.version = now, 0
 	if locked {
@@ -110,12 +152,12 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 	for ref := range expired {
 		since, known := r.suspects[ref]
 		if !known {
-			r.suspects[ref] = now
+			fresh = append(fresh, ref)
 		} else if now.Sub(since) >= grace {
 			stuck = append(stuck, ref)
 		}
 	}
-	return stuck
+	return stuck, fresh
 }
 
 // stuckNow is a stuck attempt's condition, for giveBack.
@@ -135,8 +177,10 @@ func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
 }
 
 // giveBack ends the attempts of running jobs that meet the condition, whose
-// parameters begin at ?2: they go back to pending, due now, or end as failed
-// when the attempts are used up. The history says what became of the worker.
+// parameters begin at ?2: they go back to pending, due at once and in their old
+// place, as a backlog that came after them would make them wait again; or they
+// end as failed when the attempts are used up. The history says what became of
+// the worker.
 func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
 	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
@@ -153,7 +197,7 @@ func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
 			status = iif(%[1]s, 'pending', 'failed'), due = %[1]s, error = %[2]s,
-			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, ?%[4]d, run_at),
+			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, min(run_at, ?%[4]d), run_at),
 			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
 			lease_expires_at = NULL, progress = NULL
 		WHERE j.status = 'running' AND j.%[3]s

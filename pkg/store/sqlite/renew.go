@@ -12,11 +12,11 @@ import (
 
 // Renew implements jobs.Seat.
 func (s *seat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Holding) (lost []jobs.Ref, err error) {
-	held := make([][2]int64, len(holding))
+	held := make([]jobs.Ref, len(holding))
 	for i, h := range holding {
-		held[i] = [2]int64{h.ID, h.Token}
+		held[i] = h.Ref
 	}
-	refs, _ := json.Marshal(held) // numbers: no error
+	refs := refsOf(held)
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		ours := make(map[jobs.Ref]bool)
 		// Only what is held: a job that went astray (a claim whose answer was
@@ -53,6 +53,16 @@ func (s *seat) Lost(_ context.Context, holding []jobs.Holding) (lost []jobs.Ref,
 		return nil, wrapError("look for lost jobs", err)
 	}
 	return missing(ours, holding), nil
+}
+
+// refsOf is a list of attempts as JSON, [[id, token], …], to be bound.
+func refsOf(list []jobs.Ref) []byte {
+	pairs := make([][2]int64, len(list))
+	for i, ref := range list {
+		pairs[i] = [2]int64{ref.ID, ref.Token}
+	}
+	text, _ := json.Marshal(pairs) // numbers: no error
+	return text
 }
 
 func refsInto(set map[jobs.Ref]bool) func(*sqlite3.Stmt) error {

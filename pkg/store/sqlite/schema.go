@@ -12,7 +12,8 @@ import (
 const now = `((julianday('now') - 2440587.5) * 86400.0)`
 
 // migrations are the schema's versions: the one at i leads from version i to
-// i+1. What was released is never changed, only added to.
+// i+1. What was released is never changed, only added to. Each changes the
+// schema, not only rows: that is how the programs that run find out about it.
 //
 // They use what SQLite 3.38 knows, as other programs open the file too.
 var migrations = []string{`
@@ -173,4 +174,27 @@ func schemaVersion(c *conn) (version int, err error) {
 	err = c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,
 		func(s *sqlite3.Stmt) error { version = s.ColumnInt(0); return nil })
 	return version, err
+}
+
+// known closes the store when a newer program has migrated the file: what this
+// one wrote would be by the old rules. It asks SQLite's own count of the changes
+// of the schema, which costs next to nothing, and looks further only when that
+// has moved: an application may change its own tables as it likes. In a write
+// transaction its answer holds until the end of that.
+func (db *DB) known(c *conn) error {
+	var count int64
+	err := c.query(`PRAGMA schema_version`, func(s *sqlite3.Stmt) error { count = s.ColumnInt64(0); return nil })
+	if err != nil || count == db.schema.Load() {
+		return err
+	}
+	version, err := schemaVersion(c)
+	if err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		db.failed(fmt.Errorf("%s was migrated to schema version %d by a newer shoal: start that version", db.path, version))
+		return db.closed()
+	}
+	db.schema.Store(count)
+	return nil
 }

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -89,6 +90,8 @@ type DB struct {
 		all []*seat
 	}
 
+	schema atomic.Int64 // PRAGMA schema_version when the tables were last known to be ours
+
 	failed   context.CancelCauseFunc // ends alive: nothing can be acknowledged any more
 	alive    context.Context
 	closing  sync.Once
@@ -132,6 +135,9 @@ func (db *DB) close() error {
 	}
 	// The last connection to close copies -wal back and removes it, if it can write.
 	if db.writer != nil && db.writer.conn != nil {
+		if db.file.still(db.path) != nil {
+			db.writer.lastCopy()
+		}
 		errs = append(errs, db.writer.conn.close())
 	}
 	if db.shm != nil {

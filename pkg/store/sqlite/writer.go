@@ -30,6 +30,7 @@ type writer struct {
 	walPages       int // in use, after the last commit
 	checkpointing  bool
 	nextCheckpoint time.Time
+	wal            walBound
 
 	mu      sync.Mutex
 	waiting []*op
@@ -157,9 +158,13 @@ func (w *writer) take() []*op {
 // loop writes groups until the store is closed, and then refuses what waits.
 func (w *writer) loop() {
 	defer close(w.done)
+	look := time.NewTicker(walLook)
+	defer look.Stop()
 	for w.db.alive.Err() == nil {
 		select {
 		case <-w.wake:
+		case <-look.C:
+			w.bound()
 		case <-w.db.alive.Done():
 		}
 		for w.wanted() && w.db.alive.Err() == nil {
@@ -173,11 +178,11 @@ func (w *writer) loop() {
 
 // group writes what waits, in one transaction, and answers it.
 func (w *writer) group() {
-	if err := w.conn.begin(); err != nil {
+	if err := w.begin(); err != nil {
 		if errors.Is(err, sqlite3.BUSY) {
 			return // whoever waited has given up
 		}
-		w.fail(w.take(), fmt.Errorf("begin: %w", err))
+		w.fail(w.take(), err)
 		return
 	}
 	ops := w.take()
@@ -197,12 +202,24 @@ func (w *writer) group() {
 		// One operation's error is its own affair: the others go on without it.
 		answer(ops[bad:bad+1], err)
 		ops = append(ops[:bad:bad], ops[bad+1:]...)
-		if err := w.conn.begin(); err != nil {
-			w.fail(ops, fmt.Errorf("begin: %w", err))
+		if err := w.begin(); err != nil {
+			w.fail(ops, err)
 			return
 		}
 	}
 	w.conn.rollback()
+}
+
+// begin begins a transaction on a file whose tables are known.
+func (w *writer) begin() error {
+	if err := w.conn.begin(); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	err := w.db.known(w.conn)
+	if err != nil {
+		w.conn.rollback()
+	}
+	return err
 }
 
 // runAll runs the operations in the open transaction; bad is the one that failed.

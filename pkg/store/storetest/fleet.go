@@ -137,6 +137,44 @@ func testReapUsedUp(t *testing.T, f *fixture) {
 	}
 }
 
+// testGivenBackFirst: a job that is taken from a dead worker, a stuck one or one
+// that leaves does not wait behind the backlog that it was ahead of.
+func testGivenBackFirst(t *testing.T, f *fixture) {
+	seat := f.join(f.store)
+	f.enqueue(make([]jobs.New, 20)...)
+	for name, lose := range map[string]func(held func(jobs.Seat, time.Duration)){
+		"died": func(held func(jobs.Seat, time.Duration)) {
+			doomed := f.another()
+			held(f.join(doomed), time.Hour)
+			if err := doomed.Close(); err != nil {
+				t.Fatal(err)
+			}
+			f.reapUntil(seat)
+		},
+		"stuck": func(held func(jobs.Seat, time.Duration)) {
+			held(f.join(f.another()), 50*time.Millisecond)
+			f.reapUntil(seat)
+		},
+		"left": func(held func(jobs.Seat, time.Duration)) {
+			leaving := f.join(f.another())
+			held(leaving, time.Hour)
+			if err := leaving.Leave(f.ctx); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		var first int64
+		lose(func(s jobs.Seat, ttl time.Duration) {
+			w := want(1)
+			w.TTL = ttl
+			first = f.turn(s, w).Claimed[0].ID
+		})
+		if next := f.claimOne(seat); next.ID != first {
+			t.Errorf("%s: job %d is claimed before job %d, which was given back", name, next.ID, first)
+		}
+	}
+}
+
 func testLeave(t *testing.T, f *fixture) {
 	leaving, seat := f.join(f.another()), f.join(f.store)
 	f.enqueue(jobs.New{})

@@ -44,6 +44,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"ReapDead":          testReapDead,
 		"ReapStuck":         testReapStuck,
 		"ReapUsedUp":        testReapUsedUp,
+		"GivenBackFirst":    testGivenBackFirst,
 		"Leave":             testLeave,
 		"Leadership":        testLeadership,
 		"Tick":              testTick,
