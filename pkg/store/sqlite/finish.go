@@ -69,15 +69,16 @@ func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
 
 // Finish implements jobs.Seat.
 func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) error, follow ...jobs.New) error {
+	refused := false // a context that ended with ErrLost is no refusal
 	err := s.db.inTx(ctx, func(t *tx) error {
 		accepted, err := s.finish(t, o)
-		if err == nil && !accepted {
+		if refused = err == nil && !accepted; refused {
 			err = lease.ErrLost
 		}
 		return err
 	}, write, follow)
 	switch {
-	case errors.Is(err, lease.ErrLost):
+	case refused:
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has ended with the lease
 		defer cancel()
 		err = errors.Join(err, s.db.writer.do(ctx, func(t *tx) error { return t.reject(o) }))

@@ -13,8 +13,9 @@ import (
 
 // An ended lease is looked at for grace before its job is taken, from a moment at
 // which the file could be written to: whoever only waited for the write lock, or
-// for room on the disk, renews first (lease.Keep tries more often than that).
-const grace = 500 * time.Millisecond
+// for room on the disk, renews first (lease.Keep tries more often than that). A
+// look comes every 250 ms: the second one after the first finds it over.
+const grace = 400 * time.Millisecond
 
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {

@@ -9,12 +9,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// looks are the pauses between looks at the data's version after -wal was
-// written to. The event comes before the commit can be seen, and none follows.
-var looks = []time.Duration{
-	300 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,
-	10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
-}
+// The pauses between an event and the look that follows it, so that one look does
+// for a burst, and between looks while somebody is writing.
+const (
+	firstLook = 300 * time.Microsecond
+	lastLook  = 100 * time.Millisecond
+)
 
 // watcher says when somebody, in any process and with any program, has
 // committed: every commit writes the -wal file.
@@ -52,19 +52,16 @@ func (w *watcher) close() {
 	}
 }
 
-// run looks at the version a few times after each event: the last event of a
-// burst gets them all. While somebody holds the write lock it goes on looking.
+// run looks at the data's version after -wal was written to. The event comes
+// before the commit can be seen, and none follows: so it looks on until a look
+// that began while nobody held the write lock, under which all of a commit is
+// done.
 func (w *watcher) run() {
 	var seen int64
-	next := 0 // of looks, as a commit may be under way; past the end: wait for an event
-	timer := time.NewTimer(0)
+	pause, looking := firstLook, true // a commit may be under way
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
-		var tick <-chan time.Time
-		if next < len(looks) {
-			timer.Reset(looks[next])
-			tick = timer.C
-		}
 		select {
 		case <-w.stop:
 			return
@@ -72,31 +69,37 @@ func (w *watcher) run() {
 			if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
 				w.again()
 			}
-			next = 0
-			continue
 		case err := <-w.notify.Errors:
-			next = 0
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
-			continue
-		case <-tick:
-		}
-		var version int64
-		err := w.db.read(func(c *conn) (err error) { version, err = dataVersion(c); return err })
-		next++
-		if next == len(looks) && w.locked() {
-			next--
-		}
-		if err != nil {
-			continue // closed, or as good as: the others say so
-		}
-		if version != seen {
-			seen = version
-			select {
-			case w.changes <- struct{}{}:
-			default:
+		case <-timer.C:
+			looking = w.locked()
+			seen = w.look(seen)
+			if looking {
+				timer.Reset(pause)
+				pause = min(2*pause, lastLook)
 			}
+			continue
+		}
+		if pause = firstLook; !looking {
+			looking = true
+			timer.Reset(pause)
 		}
 	}
+}
+
+// look tells of a version that differs from the one that was seen last.
+func (w *watcher) look(seen int64) (version int64) {
+	err := w.db.read(func(c *conn) (err error) { version, err = dataVersion(c); return err })
+	if err != nil {
+		return seen // closed, or as good as: the others say so
+	}
+	if version != seen {
+		select {
+		case w.changes <- struct{}{}:
+		default:
+		}
+	}
+	return version
 }
 
 // locked says whether somebody is in the middle of a commit, as far as is known.
