@@ -108,8 +108,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		}()
 		cfg.execOptions = handlers.ExecOptions{Commands: cfg.exec, Home: absolute(home.Dir), DB: absolute(home.DB), Guard: guard, Logger: cfg.log}
 	}
-	cfg.worker.Joined = func() { notifyReady(home.Store, cfg.log) }
-	w := jobs.NewWorker(home.Store, cfg.worker)
+	var w *jobs.Worker
+	cfg.worker.Joined = func() { notifyReady(w, home.Store, cfg.log) }
+	w = jobs.NewWorker(home.Store, cfg.worker)
 	handlers.Register(w, local, cfg.types...)
 	if len(cfg.exec) > 0 {
 		if err := handlers.RegisterExec(w, cfg.execOptions); err != nil {
