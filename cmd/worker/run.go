@@ -66,6 +66,9 @@ func untilSignal(ctx context.Context, log *zap.Logger) (context.Context, func())
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	cfg.home.Store.Logger = cfg.log
 	home, err := command.OpenHome(ctx, cfg.home)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to stop while it waited for others
+	}
 	if err != nil {
 		return err
 	}
@@ -80,6 +83,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	local := handlers.NewHome(home.Dir, home.Store, home.EnsureDir)
 	if cfg.listen != "" {
 		server, ln, err := listen(ctx, local, home.Store, cfg)
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

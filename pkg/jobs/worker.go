@@ -116,6 +116,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		who.Guard = opts.Guard.Start
 	}
 	seat, err := w.store.Join(ctx, who)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to stop while it waited: there is nothing to drain
+	}
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
