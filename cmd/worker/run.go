@@ -66,6 +66,9 @@ func untilSignal(ctx context.Context, log *zap.Logger) (context.Context, func())
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	cfg.home.Store.Logger = cfg.log
 	home, err := command.OpenHome(ctx, cfg.home)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to stop while it waited for others
+	}
 	if err != nil {
 		return err
 	}
@@ -80,6 +83,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	local := handlers.NewHome(home.Dir, home.Store, home.EnsureDir)
 	if cfg.listen != "" {
 		server, ln, err := listen(ctx, local, home.Store, cfg)
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -108,8 +114,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		}()
 		cfg.execOptions = handlers.ExecOptions{Commands: cfg.exec, Home: absolute(home.Dir), DB: absolute(home.DB), Guard: guard, Logger: cfg.log}
 	}
-	cfg.worker.Joined = func() { notifyReady(home.Store, cfg.log) }
-	w := jobs.NewWorker(home.Store, cfg.worker)
+	var w *jobs.Worker
+	cfg.worker.Joined = func() { notifyReady(w, home.Store, cfg.log) }
+	w = jobs.NewWorker(home.Store, cfg.worker)
 	handlers.Register(w, local, cfg.types...)
 	if len(cfg.exec) > 0 {
 		if err := handlers.RegisterExec(w, cfg.execOptions); err != nil {

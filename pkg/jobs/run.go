@@ -29,6 +29,7 @@ type run struct {
 	vouched time.Time       // until when the guard was told to trust them
 
 	news    chan struct{} // an attempt has ended, or there may be work
+	asked   chan struct{} // whether the turn loop comes round
 	changes chan struct{} // somebody committed: jobs may have been taken away
 	gone    chan struct{} // closed when the store is; goneErr says why
 	goneErr error

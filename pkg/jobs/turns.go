@@ -38,6 +38,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			t.changed()
 		case <-t.gone:
 			return t.goneErr
+		case <-t.asked:
 		default:
 		}
 		stopping := claiming.Err() != nil
@@ -149,6 +150,7 @@ func (t *turns) wait(claiming, words context.Context) {
 	case <-t.seat.Changes():
 		t.changed()
 	case <-t.gone:
+	case <-t.asked:
 	case <-timer.C:
 		t.look = true
 		t.next = time.Now().Add(jitter(t.opts.Poll))

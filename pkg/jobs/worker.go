@@ -64,7 +64,8 @@ type Worker struct {
 	store    Store
 	opts     WorkerOptions
 	handlers map[string]handler
-	err      error // of a registration
+	err      error         // of a registration
+	asked    chan struct{} // received from each time the turn loop comes round
 }
 
 type handler func(context.Context, *attempt) error
@@ -72,7 +73,7 @@ type handler func(context.Context, *attempt) error
 // NewWorker makes a worker; register its handlers with Handle, then Run it.
 // What is wrong with the options is said by Run.
 func NewWorker(store Store, opts WorkerOptions) *Worker {
-	return &Worker{store: store, opts: opts, handlers: make(map[string]handler)}
+	return &Worker{store: store, opts: opts, handlers: make(map[string]handler), asked: make(chan struct{})}
 }
 
 func (w *Worker) handle(jobType string, h handler) {
@@ -117,10 +118,14 @@ func (w *Worker) Run(ctx context.Context) error {
 		who.Guard = opts.Guard.Start
 	}
 	seat, err := w.store.Join(ctx, who)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to stop while it waited: there is nothing to drain
+	}
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
 	r := newRun(seat, opts, w.handlers)
+	r.asked = w.asked
 	if opts.Joined != nil {
 		opts.Joined()
 	}
@@ -134,6 +139,18 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	r.log.Info("worker stopped", zap.Error(err))
 	return err
+}
+
+// Answer returns nil once the loop that claims jobs and hands in outcomes has
+// come round, or the context's error: the loop does not run, or it waits for the
+// store. It is for a watchdog, while Run runs.
+func (w *Worker) Answer(ctx context.Context) error {
+	select {
+	case w.asked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // lastWords is what a stopping worker takes, after its handlers were told to

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/sqlite"
@@ -15,6 +16,10 @@ type Store interface {
 	jobs.Store
 	jobs.Inspector
 	jobs.Tables
+	// Waits is how long this process has been waiting to write because another
+	// holds the file's lock; 0 where it does not wait. It is for a watchdog: who
+	// waits for another is not stuck.
+	Waits() time.Duration
 }
 
 // Options configure the engine; see sqlite.Options.

@@ -181,6 +181,7 @@ func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
 		if count == 0 {
 			since, warned = time.Now(), false
 		}
+		db.waits.turnedAway(since)
 		if !warned && time.Since(since) > stallWarning {
 			warned = true
 			if h, ok := lockHolder(db.path + "-shm"); ok && h.PID != os.Getpid() {

@@ -76,6 +76,7 @@ type DB struct {
 
 	writing chan struct{} // a mutex of the process's writers: the group's, and a closure's
 	alone   *sql.DB       // one connection, for transactions with foreign code
+	waits   waits         // for the others
 
 	look struct { // reads of the engine's own
 		sync.Mutex
