@@ -167,9 +167,12 @@ func patience(most time.Duration, goOn func() bool) func(context.Context, int) b
 	}
 }
 
-// stallWarning is after how long of waiting for the write lock somebody is
-// named who may hold it.
-const stallWarning = time.Second
+// stallWarning is after how long of waiting for the write lock somebody is named
+// who may hold it, and stallReminder when that may be said again.
+const (
+	stallWarning  = time.Second
+	stallReminder = 10 * time.Second
+)
 
 // patience waits for the write lock for as long as goOn says and the store is
 // open, and names the process that sits on it.
@@ -184,10 +187,24 @@ func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
 		db.waits.turnedAway(since)
 		if !warned && time.Since(since) > stallWarning {
 			warned = true
-			if h, ok := lockHolder(db.path + "-shm"); ok && h.PID != os.Getpid() {
-				db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
-			}
+			db.nameHolder()
 		}
 		return wait(ctx, count)
 	}
+}
+
+// nameHolder logs who sits on the write lock, if it is another process. Several
+// find out about it at the same time: once is enough.
+func (db *DB) nameHolder() {
+	h, ok := lockHolder(db.path + "-shm")
+	if !ok || h.PID == os.Getpid() {
+		return
+	}
+	db.named.Lock()
+	defer db.named.Unlock()
+	if h.PID == db.named.pid && time.Since(db.named.at) < stallReminder {
+		return
+	}
+	db.named.pid, db.named.at = h.PID, time.Now()
+	db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
 }

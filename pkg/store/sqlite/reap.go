@@ -21,7 +21,9 @@ const grace = 400 * time.Millisecond
 type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
 	last     time.Time
-	version  int64 // of the data at the last look, if the write lock was held then; else 0
+	version  int64     // of the data at the last look, if the write lock was held then; else 0
+	still    time.Time // since when the file stands still: the lock is held and nothing committed
+	named    bool      // who holds it
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -73,7 +75,11 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if err != nil {
 		return nil, wrapError("look for the dead", err)
 	}
-	stuck, fresh := s.reaper.ripe(expired, locked, version, time.Now())
+	now := time.Now()
+	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
+	if s.reaper.stalled(now) {
+		s.db.nameHolder()
+	}
 	if len(dead) > 0 || len(stuck) > 0 {
 		if reaped, err = s.take(ctx, dead, stuck); err != nil {
 			clear(s.reaper.suspects) // who could not be reaped could not renew either
@@ -140,7 +146,11 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 // process sits on the write lock), or after this process did, nothing ripens:
 // the others could not renew, or not be seen to.
 func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
-	stood := (locked && r.version == version) || now.Sub(r.last) > 2*grace
+	still := locked && r.version == version
+	stood := still || now.Sub(r.last) > 2*grace
+	if !still {
+		r.still, r.named = now, false
+	}
 	r.last, r.version = now, 0
 	if locked {
 		r.version = version
@@ -152,13 +162,24 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 	}
 	for ref := range expired {
 		since, known := r.suspects[ref]
-		if !known {
-			fresh = append(fresh, ref)
-		} else if now.Sub(since) >= grace {
+		switch {
+		case known && now.Sub(since) >= grace:
 			stuck = append(stuck, ref)
+		case !known && !still: // else the file can't be told
+			fresh = append(fresh, ref)
 		}
 	}
 	return stuck, fresh
+}
+
+// stalled says once that the file has stood still for long: also a worker that has
+// nothing to write is to say who holds it up.
+func (r *reaper) stalled(now time.Time) bool {
+	if r.named || now.Sub(r.still) < stallWarning {
+		return false
+	}
+	r.named = true
+	return true
 }
 
 // stuckNow is a stuck attempt's condition, for giveBack.
