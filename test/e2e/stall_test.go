@@ -81,7 +81,7 @@ func TestStoppedCommitter(t *testing.T) {
 					t.Errorf("worker %s named it %d times", w.id, n)
 				}
 			}
-			signal(t, pid, end)
+			send(t, pid, end)
 			ended := time.Now()
 			if end == syscall.SIGKILL {
 				h.worker("--type", "Own", "--exec", "Own=true", "--retry-delay", "100ms")
@@ -102,7 +102,7 @@ func TestStoppedCommitter(t *testing.T) {
 				t.Errorf("taken: %s, want the killed one's job alone", taken)
 			}
 			if end == syscall.SIGCONT {
-				signal(t, pid, syscall.SIGTERM)
+				send(t, pid, syscall.SIGTERM)
 				if err := cmd.Wait(); err != nil {
 					t.Errorf("the continued worker: %v", err)
 				}
@@ -166,7 +166,7 @@ func committer(t *testing.T, db string) {
 func stopInCommit(h *home, pid int) {
 	h.Helper()
 	eventually(h.T, "a stop inside a commit", func() bool {
-		signal(h.T, pid, syscall.SIGSTOP)
+		send(h.T, pid, syscall.SIGSTOP)
 		eventually(h.T, "the stop", func() bool {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 			if err != nil {
@@ -177,7 +177,7 @@ func stopInCommit(h *home, pid int) {
 		// Another's commit does not last that long.
 		for range 20 {
 			if !writeLocked(h) {
-				signal(h.T, pid, syscall.SIGCONT)
+				send(h.T, pid, syscall.SIGCONT)
 				return false
 			}
 			<-time.After(5 * time.Millisecond)
