@@ -27,6 +27,7 @@ type options struct {
 	lease     time.Duration
 	db        string
 	guest     bool // the database is that of a fleet which runs already
+	small     bool // it lies on a disk that gets full
 	queue     string
 	ticks     []time.Duration // intervals of the schedules
 }
@@ -236,6 +237,8 @@ func (f *fleet) nemesis() {
 		kind, place := rng.IntN(100), rng.IntN(f.workers)
 		p := f.target(place)
 		switch {
+		case f.small && kind < 30:
+			f.fill(time.Duration(rng.Int64N(int64(f.lease) * 3 / 2)))
 		case kind < 4:
 			f.pinWAL(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
 		case kind < 8 && f.guest:
@@ -356,6 +359,25 @@ func (f *fleet) pinWAL(d time.Duration) {
 		in.Close()
 		_ = cmd.Wait()
 	})
+}
+
+// fill fills the disk for a while.
+func (f *fleet) fill(d time.Duration) {
+	file, err := os.Create(filepath.Join(filepath.Dir(f.db), "fill"))
+	if err != nil {
+		f.Error(err)
+		return
+	}
+	defer file.Close()
+	began := monotonic()
+	for chunk := make([]byte, 64<<10); err == nil; {
+		_, err = file.Write(chunk)
+	}
+	pause(f.faulting, d)
+	if err := os.Remove(file.Name()); err != nil {
+		f.Error(err)
+	}
+	f.faults.add(event{Op: "full", From: began, Note: "disk", Keys: []string{d.String()}})
 }
 
 // pause waits for d, and is false if ctx ended first.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // jobRow is a job as another program finds it at the end.
@@ -153,6 +154,8 @@ func (s *story) conductor(events []event) {
 			}
 		case "dead":
 			l.dead, l.end = e.At, e.Keys[0]
+		case "full": // nobody can write then, nor for as long as a failed renewal waits
+			l.stalls = append(l.stalls, span{e.From, e.At + int64(200*time.Millisecond)})
 		case "calm":
 			s.calm = e.At
 		}

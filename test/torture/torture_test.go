@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 var (
 	durationFlag = flag.Duration("duration", 20*time.Second, "how long faults are made")
 	seedFlag     = flag.Uint64("seed", 0, "of the faults; 0: one is drawn")
+	seedsFlag    = flag.Uint64("seeds", 1, "so many runs, with seeds one after the other")
 	rateFlag     = flag.Int("rate", map[bool]int{false: 120, true: 40}[raceDetector], "jobs a second")
 	everyFlag    = flag.Duration("every", map[bool]time.Duration{false: 600 * time.Millisecond, true: time.Second}[raceDetector], "a fault, on average")
 	workersFlag  = flag.Int("workers", map[bool]int{false: 8, true: 5}[raceDetector], "worker processes")
@@ -50,7 +53,7 @@ func runDir(t testing.TB) string {
 	if *keepFlag == "" {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp(*keepFlag, t.Name()+"-") //nolint:usetesting // it is to be left
+	dir, err := os.MkdirTemp(*keepFlag, strings.ReplaceAll(t.Name(), "/", "-")+"-") //nolint:usetesting // it is to be left
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +71,20 @@ func seed(t testing.TB) uint64 {
 
 // TestTorture: a fleet under random faults loses nothing and doubles nothing.
 func TestTorture(t *testing.T) {
+	first := seed(t)
+	binary := build(t, overlay(t, mutantPatches(t), true))
+	for i := range *seedsFlag {
+		if *seedsFlag == 1 {
+			torture(t, first, binary)
+			continue
+		}
+		t.Run(fmt.Sprint(first+i), func(t *testing.T) { torture(t, first+i, binary) })
+	}
+}
+
+func torture(t *testing.T, seed uint64, binary string) {
 	o := options{
-		seed: seed(t), duration: *durationFlag, workers: *workersFlag, producers: 2, rate: *rateFlag, every: *everyFlag,
+		seed: seed, duration: *durationFlag, workers: *workersFlag, producers: 2, rate: *rateFlag, every: *everyFlag,
 		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals,
 	}
 	if *homeFlag != "" {
@@ -81,7 +96,7 @@ func TestTorture(t *testing.T) {
 	}
 	makeFile(t, o.db)
 	header(t, o.db)
-	f := newFleet(t, o, build(t, overlay(t, mutantPatches(t), true)))
+	f := newFleet(t, o, binary)
 	f.run(f.nemesis)
 	s := tell(t, o, f.dir)
 	s.check(f.dir)
@@ -92,5 +107,41 @@ func TestTorture(t *testing.T) {
 			t.Error(err)
 		}
 		t.Logf("timeline: %s", picture)
+	}
+}
+
+// TestDiskFull: on a disk that gets full again and again nothing is lost or half
+// done, no job is taken from who could not renew its lease, and all goes on by
+// itself.
+func TestDiskFull(t *testing.T) {
+	if !mayMount() {
+		t.Skip("NOT TESTED, a full disk: it needs the rights of root (CAP_SYS_ADMIN), to mount a small one")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=48m", "none", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+	defer func() { _ = exec.Command("umount", "-l", dir).Run() }()
+	o := options{
+		seed: seed(t), duration: *durationFlag / 2, workers: 4, producers: 2, rate: *rateFlag, every: *everyFlag,
+		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, small: true, db: filepath.Join(dir, "shoal.db"),
+	}
+	makeFile(t, o.db)
+	f := newFleet(t, o, build(t, overlay(t, mutantPatches(t), true)))
+	f.run(f.nemesis)
+	s := tell(t, o, f.dir)
+	s.check(f.dir)
+	s.figures()
+	refused := make(map[string]int)
+	for op, calls := range s.calls {
+		for _, c := range calls {
+			if s.excused(c) {
+				refused[op]++
+			}
+		}
+	}
+	t.Logf("refused for want of room: %v", refused)
+	if refused["enqueue"] == 0 {
+		t.Error("the disk was never full for an enqueue")
 	}
 }
