@@ -1,3 +1,5 @@
+//go:build linux
+
 package torture_test
 
 import (
@@ -43,6 +45,7 @@ type life struct {
 	killed   int64 // when the signal was sent, by us or at a point; 0: never
 	dead     int64
 	end      string
+	told     bool   // to end
 	hit      bool   // by something that may cost it its jobs
 	stops    []span // with the time at which it was continued
 	stalls   []span // those in a commit
@@ -138,7 +141,7 @@ func (s *story) conductor(events []event) {
 				l.killed, l.hit = e.At, true
 			}
 		case "kill guard", "term":
-			l.hit = true
+			l.hit, l.told = true, true
 		case "stop":
 			l.hit = true
 		case "stopped", "stopped in a commit":

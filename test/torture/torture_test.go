@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package torture_test holds the promises under faults. Real processes share
 // one file; they are killed, stopped, drained, at random and at named places of
 // their code; each writes a history of its own; and in the end histories and

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package point ends or stops the process at a named place in it. Nothing that
 // is shipped imports it: the torture test builds a worker whose sources call it
 // (go build -overlay), and says in the environment where that worker is to be
