@@ -5,6 +5,7 @@ package torture_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -90,8 +91,11 @@ func (s *story) afterStalls(from, to int64) int64 {
 func (s *story) figures() {
 	s.Helper()
 	open := s.openAttempts()
-	kills, busy, stops, past, stalls := 0, 0, 0, 0, 0
+	kills, busy, stops, past, stalls, hosts := 0, 0, 0, 0, 0, 0
 	for _, l := range s.lives {
+		if strings.HasPrefix(l.name, "host-") {
+			hosts++
+		}
 		if l.killed != 0 && l.seat != 0 {
 			kills++
 			if open[l] {
@@ -120,6 +124,9 @@ func (s *story) figures() {
 	}
 	s.Logf("faults: %d SIGKILL of workers, %d (%d %%) of them with running jobs; %d SIGSTOP, %d past the lease; %d stops inside a commit",
 		kills, busy, 100*busy/max(1, kills), stops, past, stalls)
+	if s.guest {
+		s.Logf("%d of the host's workers were killed or stopped", hosts)
+	}
 	s.Logf("recovery of a killed worker's jobs: %s; of a stopped one's: %s (lease %v); %d were struck again before they ran",
 		distribution(killed), distribution(stopped), s.lease, twice)
 	limit := time.Second
