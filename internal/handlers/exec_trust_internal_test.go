@@ -96,6 +96,12 @@ func TestGuardTrust(t *testing.T) {
 		"the same a while ago":      {func(g *Guard) { g.Trust(time.Now().Add(-time.Hour)); g.Trust(far()) }, true},
 		"a guard that comes late":   {sayTo(unix.SIGSTOP, far), false},
 		"a guard that is told late": {sayTo(unix.SIGSTOP, time.Now), true},
+		"late, and not taken back": {func(g *Guard) {
+			_ = g.process.Signal(unix.SIGSTOP)
+			g.Trust(time.Now())
+			g.Trust(far())
+			_ = g.process.Signal(unix.SIGCONT)
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startGuard(t)
@@ -148,28 +154,36 @@ func sayTo(stop syscall.Signal, next func() time.Time) func(g *Guard) {
 // TestExecLapsed: a command that was killed because its worker stood still, or
 // that may not begin because of that, is no failed attempt.
 func TestExecLapsed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	g := startGuard(t)
 	o := ExecOptions{Guard: g, Logger: zap.NewNop()}
 	file := filepath.Join(t.TempDir(), "ran")
 	g.Trust(time.Now().Add(300 * time.Millisecond))
-	if _, err := o.run(context.Background(), "echo ran >"+file+"; sleep 1000", nil, os.Environ()); !errors.Is(err, errLapsed) {
+	if _, err := o.run(ctx, "echo ran >"+file+"; sleep 1000", nil, os.Environ()); !errors.Is(err, errLapsed) {
 		t.Errorf("a running command: %v", err)
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error("it did not run at all")
 	}
 	os.Remove(file)
-	if _, err := o.run(context.Background(), "echo ran >"+file, nil, os.Environ()); !errors.Is(err, errLapsed) {
+	if err := g.process.Signal(unix.SIGSTOP); err != nil { // it does not help now
+		t.Fatal(err)
+	}
+	if _, err := o.run(ctx, "echo ran >"+file, nil, os.Environ()); !errors.Is(err, errLapsed) {
 		t.Errorf("a new command: %v", err)
 	}
 	if _, err := os.Stat(file); err == nil {
 		t.Error("a command ran untrusted")
 	}
+	if err := g.process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	g.Trust(time.Now().Add(time.Hour))
-	if _, err := o.run(context.Background(), "kill -KILL $$", nil, os.Environ()); err == nil || err.Error() != "killed by SIGKILL" {
+	if _, err := o.run(ctx, "kill -KILL $$", nil, os.Environ()); err == nil || err.Error() != "killed by SIGKILL" {
 		t.Errorf("a command that others killed: %v", err)
 	}
-	if out, err := o.run(context.Background(), "echo 1", nil, os.Environ()); string(out) != "1" || err != nil {
+	if out, err := o.run(ctx, "echo 1", nil, os.Environ()); string(out) != "1" || err != nil {
 		t.Errorf("trusted again: %s, %v", out, err)
 	}
 }

@@ -5,8 +5,13 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -87,11 +92,45 @@ func TestStallIsNoFault(t *testing.T) {
 	}
 }
 
+// TestDrainBlocked proves that a worker which is told to stop while another
+// program sits on the write lock ends in time all the same, and says what it
+// could not hand in; and that the job runs again.
+func TestDrainBlocked(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	core, logs := observer.New(zapcore.WarnLevel)
+	w := q.worker(q.open(store.Options{}), jobs.WorkerOptions{Drain: 100 * time.Millisecond, Logger: zap.New(core)})
+	started, goOn := make(chan struct{}), make(chan struct{})
+	jobs.Handle(w, "Send", func(context.Context, *jobs.Job[invoice]) error {
+		close(started)
+		<-goOn
+		return nil
+	})
+	stop := q.start(w)
+	id := enqueue(q, "Send", invoice{})
+	expect(t, "the handler's start", started)
+	free := q.block()
+	close(goOn)
+	start := time.Now()
+	stop()
+	if took := time.Since(start); took > 10*time.Second { // 1.1 s, and a slow machine
+		t.Errorf("stopping took %v", took)
+	}
+	if lines := logged(logs, "outcomes could not be handed in"); len(lines) != 1 || len(logged(logs, "left behind")) != 0 {
+		t.Errorf("it said: %v", logs.All())
+	}
+	free()
+	next := jobs.NewWorker(q, untilEmpty())
+	jobs.Handle(next, "Send", func(context.Context, *jobs.Job[invoice]) error { return nil })
+	q.runUntilEmpty(next)
+	if row, _ := q.ends(id, jobs.Completed); row.LeaseToken != 2 {
+		t.Errorf("in the end: %+v", row)
+	}
+}
+
 // guard notes what it is told.
 type guard struct {
 	mu    sync.Mutex
-	until time.Time
-	said  int
+	words []time.Time
 	ended chan struct{} // told that it is over
 }
 
@@ -100,8 +139,8 @@ func (g *guard) Start(*os.File) error { return nil }
 func (g *guard) Trust(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.until = until
-	if g.said++; g.said > 1 && !until.After(time.Now()) {
+	g.words = append(g.words, until)
+	if len(g.words) > 1 && !until.After(time.Now()) {
 		select {
 		case g.ended <- struct{}{}:
 		default:
@@ -112,7 +151,28 @@ func (g *guard) Trust(until time.Time) {
 func (g *guard) now() (until time.Time, said int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.until, g.said
+	if said = len(g.words); said > 0 {
+		until = g.words[said-1]
+	}
+	return until, said
+}
+
+// word is the nth that it is told, from 0, which must come.
+func (g *guard) word(t *testing.T, n int) time.Time {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		g.mu.Lock()
+		words := g.words
+		g.mu.Unlock()
+		if n < len(words) {
+			return words[n]
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is told nothing more")
+		}
+	}
 }
 
 // TestGuardIsTold proves that a worker's guard knows at any time until when the
@@ -177,4 +237,95 @@ func TestGuardIsTold(t *testing.T) {
 	told(4)
 	close(goOn)
 	q.eventually("51", `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`)
+}
+
+// slow is a store whose seat holds back the answer of a claim, and the
+// renewals that begin meanwhile, until the test lets them go.
+type slow struct {
+	store.Store
+	claimed       chan time.Time // when it was asked for
+	turn, renew   chan struct{}  // closed: go on
+	renews, holds atomic.Bool
+}
+
+type slowSeat struct {
+	jobs.Seat
+	*slow
+}
+
+func (s *slow) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
+	seat, err := s.Store.Join(ctx, who)
+	return &slowSeat{seat, s}, err
+}
+
+func (s *slowSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+	asked := time.Now()
+	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	if s.holds.Load() && len(turn.Claimed) > 0 {
+		s.claimed <- asked
+		<-s.turn
+	}
+	return turn, err
+}
+
+func (s *slowSeat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Holding) ([]jobs.Ref, error) {
+	lost, err := s.Seat.Renew(ctx, ttl, holding)
+	if s.renews.Load() {
+		s.claimed <- time.Now()
+		<-s.renew
+	}
+	return lost, err
+}
+
+// TestGuardIsToldOfClaims proves that a guard trusts a claim no longer than it is
+// leased, where its answer came late, and a renewal that had begun after the
+// claim, and does not cover it, ends before or after that.
+func TestGuardIsToldOfClaims(t *testing.T) {
+	for name, renewalFirst := range map[string]bool{"before": true, "after": false} {
+		t.Run(name, func(t *testing.T) {
+			const ttl = 3 * time.Second
+			q := newQueue(t, store.Options{})
+			g := &guard{ended: make(chan struct{}, 1)}
+			s := &slow{Store: q.Store, claimed: make(chan time.Time), turn: make(chan struct{}), renew: make(chan struct{})}
+			w := q.worker(s, jobs.WorkerOptions{Lease: ttl, Guard: g})
+			started, goOn := make(chan struct{}), make(chan struct{})
+			jobs.Handle(w, "Send", func(context.Context, *jobs.Job[invoice]) error {
+				started <- struct{}{}
+				<-goOn
+				return nil
+			})
+			q.start(w)
+			enqueue(q, "Send", invoice{})
+			expect(t, "the handler's start", started)
+
+			s.holds.Store(true)
+			enqueue(q, "Send", invoice{})
+			asked := expect(t, "the claim", s.claimed)
+			s.renews.Store(true)
+			if renewal := expect(t, "a renewal", s.claimed); renewal.Before(asked) {
+				t.Fatal("the renewal came first")
+			}
+			s.holds.Store(false)
+			s.renews.Store(false)
+			answer := func() {
+				close(s.turn)
+				expect(t, "the handler's start", started)
+			}
+			if !renewalFirst {
+				answer()
+			}
+			_, n := g.now()
+			close(s.renew)
+			until := g.word(t, n)
+			if renewalFirst {
+				answer()
+				until = g.word(t, n+1)
+			}
+			if over := until.Sub(asked.Add(ttl * 9 / 10)); over > 0 {
+				t.Errorf("trusted for %v longer than the claim is", over)
+			}
+			close(goOn)
+			q.eventually("2", `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`)
+		})
+	}
 }

@@ -46,7 +46,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			return nil
 		}
 		if words.Err() != nil {
-			t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", t.behind()))
+			t.leaveBehind()
 			return nil
 		}
 		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {
@@ -57,6 +57,16 @@ func (t *turns) loop(claiming, words context.Context) error {
 			continue
 		}
 		t.wait(claiming, words)
+	}
+}
+
+// leaveBehind says what a worker did not get done before it ends.
+func (t *turns) leaveBehind() {
+	if t.running > 0 {
+		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", t.behind()))
+	}
+	if n := len(t.outcomes); n > 0 {
+		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
 	}
 }
 

@@ -169,6 +169,20 @@ func (w *worker) signal(s syscall.Signal) {
 	}
 }
 
+// stop stops a worker, but not in the middle of a commit: then nobody could write
+// until it is continued.
+func (w *worker) stop() {
+	w.h.Helper()
+	eventually(w.h.T, "a stop outside of a commit", func() bool {
+		w.signal(syscall.SIGSTOP)
+		if exec.Command("sqlite3", "-cmd", ".timeout 1000", w.h.db, "BEGIN IMMEDIATE; ROLLBACK").Run() == nil {
+			return true
+		}
+		w.signal(syscall.SIGCONT)
+		return false
+	})
+}
+
 // exit waits for the worker's end and returns its code; -1 for a signal.
 func (w *worker) exit() int {
 	w.h.Helper()

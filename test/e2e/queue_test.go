@@ -274,7 +274,7 @@ func TestStoppedWorker(t *testing.T) {
 	stopped := h.worker("--lease", "1s", "--type", "Gate", "--exec", run)
 	id := h.enqueuer("enqueue", "Gate")
 	h.expectStatus(id, "running")
-	stopped.signal(syscall.SIGSTOP)
+	stopped.stop()
 	h.worker("--lease", "1s", "--type", "Gate", "--exec", run)
 	eventually(t, "the second attempt", func() bool {
 		return h.sql(`SELECT attempts FROM sync_jobs WHERE id = `+id) == "2"
