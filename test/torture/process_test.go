@@ -50,8 +50,9 @@ func start(t testing.TB, binary string, r role, at string) *process {
 	cmd.Env = append(os.Environ(), roleEnv+"="+string(text), point.Env+"="+at, point.HistoryEnv+"="+history,
 		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.Stdout, cmd.Stderr = log, log
-	// Signals that the terminal sends to the test are not for its processes.
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	// Signals that the terminal sends to the test are not for its processes; its
+	// own end, however it comes, is theirs.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

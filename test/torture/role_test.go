@@ -189,7 +189,7 @@ const (
 exec 9>>"locks/$SHOAL_JOB_ID"
 flock -n 9 || echo "twice $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
 echo "start $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
-case $SHOAL_JOB_ID in *3) sleep 4 & ;; *) sleep 0.3 & ;; esac # some go on past a lease
+case $SHOAL_JOB_ID in *3) sleep 6 & ;; *) sleep 0.3 & ;; esac # some go on past a lease
 sleep 0.2
 wait
 echo "end $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
