@@ -42,7 +42,7 @@ func (c *call) stats() error {
 		c.out.Printf("%s came too late and refused\n", command.Plural(s.Rejected, "outcome"))
 	}
 	if s.Stuck > 0 {
-		c.out.Printf("%s stuck: they ignore that their jobs are no longer theirs\n", command.Plural(s.Stuck, "handler"))
+		c.out.Printf("%s stuck: they go on though their time is over\n", command.Plural(s.Stuck, "handler"))
 	}
 	if s.WALBytes > 0 {
 		c.out.Printf("%s in the -wal file\n", command.Bytes(s.WALBytes))

@@ -22,7 +22,6 @@ type config struct {
 	worker       jobs.WorkerOptions
 	types        []string // built-in ones
 	exec         map[string]string
-	execOptions  handlers.ExecOptions
 	listen       string
 	pingInterval time.Duration
 	log          *zap.Logger

@@ -101,9 +101,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 
 	cfg.worker.Logger = cfg.log
 	cfg.worker.Schedules = []jobs.Schedule{handlers.PingSchedule(local, cfg.pingInterval)}
+	guard := handlers.NewGuard()
+	defer guard.Stop()
 	if len(cfg.exec) > 0 {
-		guard := handlers.NewGuard()
-		defer guard.Stop()
 		cfg.worker.Guard = guard
 		go func() {
 			select {
@@ -112,16 +112,16 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 			case <-ctx.Done():
 			}
 		}()
-		cfg.execOptions = handlers.ExecOptions{Commands: cfg.exec, Home: absolute(home.Dir), DB: absolute(home.DB), Guard: guard, Logger: cfg.log}
 	}
 	var w *jobs.Worker
 	cfg.worker.Joined = func() { notifyReady(w, home.Store, cfg.log) }
 	w = jobs.NewWorker(home.Store, cfg.worker)
 	handlers.Register(w, local, cfg.types...)
-	if len(cfg.exec) > 0 {
-		if err := handlers.RegisterExec(w, cfg.execOptions); err != nil {
-			return err
-		}
+	err = handlers.RegisterExec(w, handlers.ExecOptions{
+		Commands: cfg.exec, Home: absolute(home.Dir), DB: absolute(home.DB), Guard: guard, Logger: cfg.log,
+	})
+	if err != nil {
+		return err
 	}
 	err = w.Run(ctx)
 	stopServing()

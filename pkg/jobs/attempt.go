@@ -19,6 +19,7 @@ type attempt struct {
 	pool   int // whose slot it takes
 	slot   int // the slot's number
 	seat   Seat
+	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
 	// until is when its claim's own lease can't be trusted any more: trust loses
 	// the attempt then. Zero, and stopped, by the first renewal. Under run.mu.
@@ -31,7 +32,6 @@ type attempt struct {
 	reported bool
 
 	mu       sync.Mutex
-	ctx      context.Context // its handler's
 	state    attemptState
 	lost     bool // while committing
 	result   []byte
@@ -47,18 +47,6 @@ const (
 	ended                   // its handler has returned
 )
 
-func (a *attempt) setContext(ctx context.Context) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ctx = ctx
-}
-
-func (a *attempt) context() context.Context {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.ctx
-}
-
 // runs says whether its handler has not returned.
 func (a *attempt) runs() bool {
 	a.mu.Lock()
@@ -67,7 +55,7 @@ func (a *attempt) runs() bool {
 }
 
 // ignores says whether its handler has not returned though its context ended.
-func (a *attempt) ignores() bool { return a.runs() && a.context().Err() != nil }
+func (a *attempt) ignores() bool { return a.runs() && a.ctx.Err() != nil }
 
 func (a *attempt) setResult(result []byte) {
 	a.mu.Lock()
@@ -164,7 +152,7 @@ func (a *attempt) leave(next attemptState) {
 
 // outcome turns the handler's error into the attempt's last word; false where
 // Job.Commit has said it already.
-func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcome, bool) {
+func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state == settled || a.state == ended {
@@ -177,7 +165,7 @@ func (a *attempt) outcome(ctx context.Context, err error, retry backoff) (Outcom
 		o.Status, o.Result = Completed, a.result
 		return o, true
 	}
-	cause := context.Cause(ctx)
+	cause := context.Cause(a.ctx)
 	var permanent permanentError
 	var again retryError
 	switch {

@@ -28,15 +28,6 @@ func (r *run) vouch(until time.Time) {
 	}
 }
 
-// vouchForClaims has the guard trust no longer than until, as long as new claims
-// can be: a renewal that was under way with theirs may have been asked for later,
-// and does not cover them. r.mu is held.
-func (r *run) vouchForClaims(until time.Time) {
-	if until.Before(r.vouched) {
-		r.vouch(until)
-	}
-}
-
 // renewed notes that the leases of what is held were extended, having been
 // asked for at asked, and tells the guard so.
 func (r *run) renewed(holding []Holding, asked time.Time) {

@@ -85,12 +85,11 @@ type Attempt struct {
 // Ending says what ended an attempt that did not complete.
 type Ending string
 
-// The handler failed; its worker died under it; or the worker, stopped or stuck,
-// let the lease end.
+// The endings.
 const (
-	EndedFailed Ending = "failed"
-	EndedDied   Ending = "died"
-	EndedStuck  Ending = "stuck"
+	EndedFailed Ending = "failed" // the handler did not complete the job
+	EndedDied   Ending = "died"   // its worker died
+	EndedStuck  Ending = "stuck"  // its worker, stopped or stuck, let the lease end
 )
 
 // Stats counts jobs and workers.
@@ -106,8 +105,8 @@ type Stats struct {
 	Stuck   int64 `json:"stuck"`
 	Workers int64 `json:"workers"`
 	Leader  int64 `json:"leader,omitempty"` // worker id; 0: none
-	// WALBytes is the size of SQLite's -wal file, which no more than a reader that
-	// stays for long lets grow past 64 MiB; 0 where the engine has none.
+	// WALBytes is the size of SQLite's -wal file; 0 where the engine has none. Past
+	// 64 MiB some reader keeps a transaction open for long.
 	WALBytes int64 `json:"wal_bytes"`
 	// Types has a row for each job type and queue with anything pending or running.
 	Types []TypeStats `json:"types"`

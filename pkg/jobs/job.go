@@ -108,8 +108,8 @@ type Outcome struct {
 	// Status is Completed, Failed (for good), or Pending: once more, after Delay.
 	Status Status
 	Delay  time.Duration
-	// Uncounted takes the attempt back and leaves no error row: a snooze, or a
-	// job that a worker gives back which drains or could not keep its lease.
+	// Uncounted takes the attempt back and leaves no error row: a snooze, or a job
+	// that is given back because its worker drains or could not keep the lease.
 	Uncounted bool
 	Error     string // why, where it did not complete; at most MaxError bytes
 	Result    []byte // JSON, at most MaxResult bytes; nil: none

@@ -113,7 +113,7 @@ func (r *run) stuck(now time.Time) (n int) {
 	for _, a := range news {
 		r.log.Error("handler does not return though its context has ended: its slot is lost until it does",
 			zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Int64("token", a.Token), zap.Int("attempt", a.Attempt),
-			zap.NamedError("cause", context.Cause(a.context())), zap.String("stack", r.slots.stacks(a.slot)))
+			zap.NamedError("cause", context.Cause(a.ctx)), zap.String("stack", r.slots.stacks(a.slot)))
 	}
 	return n
 }

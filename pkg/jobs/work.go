@@ -25,48 +25,55 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 	defer t.mu.Unlock()
 	until := asked.Add(lease.Trust(t.opts.Lease))
 	trusted := time.Until(until)
-	if trusted > 0 && len(claimed) > 0 {
-		t.vouchForClaims(until)
+	// A renewal that was under way with the claims may have been asked for later,
+	// and does not cover them.
+	if trusted > 0 && len(claimed) > 0 && until.Before(t.vouched) {
+		t.vouch(until)
 	}
 	for _, c := range claimed {
 		slot, parent := t.slots.take(c.Type)
-		ctx, cancel := context.WithCancelCause(parent)
+		ctx, cancel := cancellable(parent, c.Timeout)
 		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
 		if trusted <= 0 {
 			cancel(lease.ErrLost)
 		}
 		a.trust = time.AfterFunc(trusted, func() { a.lose() })
 		t.held[a.Ref] = a
-		go t.work(ctx, a)
+		go t.work(a)
 	}
 }
 
-// work runs one attempt to its end and hands its outcome to the turn loop.
-func (r *run) work(ctx context.Context, a *attempt) {
-	started := time.Now()
-	pprof.SetGoroutineLabels(ctx)
-	if a.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, a.Timeout, ErrTimeout)
-		defer cancel()
-		a.setContext(ctx)
+// cancellable is the context of an attempt, which ends after its timeout, if that
+// isn't 0.
+func cancellable(parent context.Context, timeout time.Duration) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	if timeout == 0 {
+		return ctx, cancel
 	}
+	ctx, stop := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+	return ctx, func(cause error) { cancel(cause); stop() }
+}
+
+// work runs one attempt to its end and hands its outcome to the turn loop.
+func (r *run) work(a *attempt) {
+	started := time.Now()
+	pprof.SetGoroutineLabels(a.ctx)
 	err := errGone
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
 		}
-		r.settle(ctx, a, err, time.Since(started))
+		r.settle(a, err, time.Since(started))
 	}()
-	err = r.handlers[a.Type](ctx, a)
+	err = r.handlers[a.Type](a.ctx, a)
 	if err != nil {
 		_ = err.Error() // where it panics, it is to do so here
 	}
 }
 
-func (r *run) settle(ctx context.Context, a *attempt, err error, took time.Duration) {
+func (r *run) settle(a *attempt, err error, took time.Duration) {
 	e := ending{pool: a.pool}
-	if o, ok := a.outcome(ctx, err, backoff{r.opts.RetryDelay}); ok {
+	if o, ok := a.outcome(err, backoff{r.opts.RetryDelay}); ok {
 		e.outcome = &o
 	}
 	a.trust.Stop()

@@ -34,18 +34,11 @@ func TestFullDisk(t *testing.T) {
 			h.dir = filepath.Join(disk, "home")
 			h.db = filepath.Join(h.dir, "shoal.db")
 			gates := t.TempDir()
-			open := func(gate string) {
-				if err := os.WriteFile(filepath.Join(gates, gate), nil, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			wait := func(gate string) string {
-				return fmt.Sprintf("%[1]s=until [ -e %[2]s/%[1]s ]; do sleep 0.02; done", gate, gates)
-			}
+			early, late := filepath.Join(gates, "early"), filepath.Join(gates, "late")
 			var workers []*worker
 			for range 3 {
 				workers = append(workers, h.worker("--lease", c.lease, "--retry-delay", "100ms", "--max-attempts", "9", "--concurrency", "8",
-					"--type", "Early", "--type", "Late", "--type", "Noop", "--exec", wait("Early"), "--exec", wait("Late"), "--exec", "Noop=true"))
+					"--type", "Early", "--type", "Late", "--type", "Noop", "--exec", gate("Early", early), "--exec", gate("Late", late), "--exec", "Noop=true"))
 			}
 			for _, jobType := range []string{"Early", "Late"} {
 				for range 6 {
@@ -55,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 			eventually(t, "12 running jobs", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'running'`) == "12" })
 
 			room := fill(t, disk)
-			open("Early")
+			touch(t, early)
 			stop := make(chan struct{})
 			var enqueuers sync.WaitGroup
 			var mu sync.Mutex
@@ -85,8 +78,8 @@ func TestFullDisk(t *testing.T) {
 			eventually(t, "an enqueue that was acknowledged", func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 0 })
 			close(stop)
 			enqueuers.Wait()
-			open("Late")
-			eventually(t, "the end of all jobs", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status <> 'completed'`) == "0" })
+			touch(t, late)
+			h.expectAllCompleted()
 
 			if got := h.sql(`SELECT group_concat(ending || ': ' || error, '; ') FROM sync_job_errors WHERE ending <> 'failed'`); got != "" {
 				t.Errorf("jobs were taken from workers that live: %s", got)
@@ -103,11 +96,7 @@ func TestFullDisk(t *testing.T) {
 			if got, want := h.sql(`SELECT count(*) FROM sync_jobs WHERE job_type = 'Noop'`), fmt.Sprint(len(acknowledged)); got != want {
 				t.Errorf("%s jobs are there, %s were acknowledged", got, want)
 			}
-			for _, id := range acknowledged {
-				if got := h.sql(`SELECT job_type FROM sync_jobs WHERE id = ` + id); got != "Noop" {
-					t.Errorf("job %s, which was acknowledged: %q", id, got)
-				}
-			}
+			h.expectThere("Noop", acknowledged)
 			lines := 0
 			for _, w := range workers {
 				lines += strings.Count(w.logged(), "disk is full")

@@ -43,18 +43,7 @@ func TestFileTaken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var acknowledged []string
-			var refused error
-			fed := make(chan struct{})
-			go func() {
-				defer close(fed)
-				for refused == nil {
-					var id int64
-					if id, refused = jobs.Enqueue(context.Background(), q, "Noop", 1); refused == nil {
-						acknowledged = append(acknowledged, fmt.Sprint(id))
-					}
-				}
-			}()
+			fed := feed(q, 0)
 			eventually(t, "some load", func() bool { return h.sql(`SELECT count(*) > 20 FROM sync_jobs WHERE status = 'completed'`) == "1" })
 
 			away := filepath.Join(filepath.Dir(h.dir), "away", "shoal.db")
@@ -68,19 +57,10 @@ func TestFileTaken(t *testing.T) {
 			}
 			taken := time.Now()
 			for _, w := range workers {
-				if code := w.exit(); code != 1 {
-					t.Errorf("exit %d", code)
-				}
-				if took := time.Since(taken); took > 2*time.Second { // 1 s is promised
-					t.Errorf("worker %s went on for %v", w.id, took)
-				}
-				lines := strings.Split(strings.TrimSpace(w.logged()), "\n")
-				if last := lines[len(lines)-1]; !strings.HasPrefix(last, "worker: ") || !strings.Contains(last, "was moved or replaced while open: "+c.why) {
-					t.Errorf("its last line: %s", last)
-				}
+				w.expectEnd(taken, "was moved or replaced while open: "+c.why)
 			}
 			ended := time.Since(taken)
-			<-fed
+			acknowledged, refused := fed()
 			if !errors.Is(refused, jobs.ErrClosed) || !strings.Contains(refused.Error(), c.why) {
 				t.Errorf("an enqueue after it: %v", refused)
 			}
@@ -92,18 +72,28 @@ func TestFileTaken(t *testing.T) {
 				return
 			}
 			h.db = away
-			there := strings.Split(h.sql(`SELECT id FROM sync_jobs`), "\n")
-			have := make(map[string]bool)
-			for _, id := range there {
-				have[id] = true
-			}
-			for _, id := range acknowledged {
-				if !have[id] {
-					t.Errorf("job %s, which was acknowledged, is not in the file that was taken", id)
-				}
-			}
+			h.expectThere("Noop", acknowledged)
 		})
 	}
+}
+
+// feed enqueues jobs until one is refused. end waits for that.
+func feed(q jobs.Store, pause time.Duration) (end func() (acknowledged []string, refused error)) {
+	var ids []string
+	var refused error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			var id int64
+			if id, refused = jobs.Enqueue(context.Background(), q, "Noop", 1); refused != nil {
+				return
+			}
+			ids = append(ids, fmt.Sprint(id))
+			<-time.After(pause)
+		}
+	}()
+	return func() ([]string, error) { <-done; return ids, refused }
 }
 
 // TestWALLeftBehind: a fleet was killed, and its database moved without the -wal

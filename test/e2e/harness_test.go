@@ -4,9 +4,11 @@
 package e2e_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,8 +131,24 @@ type worker struct {
 // worker starts a worker and waits until it has its seat. It ends with the test.
 func (h *home) worker(args ...string) *worker {
 	h.Helper()
+	w := h.start("worker", args...)
+	eventually(h.T, "the worker's seat", func() bool {
+		select {
+		case <-w.done:
+			h.Fatalf("the worker ended: %s", w.logged())
+		default:
+		}
+		w.id, _ = h.trySQL(fmt.Sprintf(`SELECT id FROM sync_workers WHERE pid = %d`, w.cmd.Process.Pid))
+		return w.id != "" && !strings.Contains(w.id, "rror")
+	})
+	return w
+}
+
+// start starts a program that runs until the test ends, and waits for nothing.
+func (h *home) start(program string, args ...string) *worker {
+	h.Helper()
 	w := &worker{h: h, done: make(chan struct{})}
-	w.cmd = exec.Command(filepath.Join(bin, "worker"), args...)
+	w.cmd = exec.Command(filepath.Join(bin, program), args...)
 	w.cmd.Env = append(os.Environ(), "SHOAL_HOME="+h.dir)
 	w.cmd.Stderr, w.cmd.Stdout = &w.log, &w.log
 	if err := w.cmd.Start(); err != nil {
@@ -145,17 +163,8 @@ func (h *home) worker(args ...string) *worker {
 		_ = w.cmd.Process.Kill()
 		<-w.done
 		if h.Failed() {
-			h.Logf("worker %s:\n%s", w.id, w.logged())
+			h.Logf("%s %s:\n%s", program, w.id, w.logged())
 		}
-	})
-	eventually(h.T, "the worker's seat", func() bool {
-		select {
-		case <-w.done:
-			h.Fatalf("the worker ended: %s", w.logged())
-		default:
-		}
-		w.id, _ = h.trySQL(fmt.Sprintf(`SELECT id FROM sync_workers WHERE pid = %d`, w.cmd.Process.Pid))
-		return w.id != "" && !strings.Contains(w.id, "rror")
 	})
 	return w
 }
@@ -194,6 +203,22 @@ func (w *worker) exit() int {
 	return w.cmd.ProcessState.ExitCode()
 }
 
+// expectEnd wants the worker to end by itself within a second of what began at
+// since (and a second more on a slow machine), with a last line that says why.
+func (w *worker) expectEnd(since time.Time, why string) {
+	w.h.Helper()
+	if code := w.exit(); code != 1 {
+		w.h.Errorf("exit %d", code)
+	}
+	if took := time.Since(since); took > 2*time.Second {
+		w.h.Errorf("worker %s went on for %v", w.id, took)
+	}
+	lines := strings.Split(strings.TrimSpace(w.logged()), "\n")
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "worker: ") || !strings.Contains(last, why) {
+		w.h.Errorf("its last line: %s", last)
+	}
+}
+
 // eventually looks until ok.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -212,6 +237,61 @@ func (h *home) expectStatus(id, status string) {
 	eventually(h.T, "job "+id+" "+status, func() bool {
 		return h.sql(`SELECT status FROM sync_jobs WHERE id = `+id) == status
 	})
+}
+
+// expectAllCompleted waits until no job is left to do.
+func (h *home) expectAllCompleted() {
+	h.Helper()
+	eventually(h.T, "the end of all jobs", func() bool {
+		return h.sql(`SELECT count(*) FROM sync_jobs WHERE status <> 'completed'`) == "0"
+	})
+}
+
+// expectThere wants each job of the type that was acknowledged to be in the file.
+func (h *home) expectThere(jobType string, ids []string) {
+	h.Helper()
+	got := h.sql(`SELECT count(*) FROM sync_jobs WHERE job_type = '` + jobType + `' AND id IN (` + strings.Join(ids, ",") + `)`)
+	if got != fmt.Sprint(len(ids)) {
+		h.Errorf("%s of %d acknowledged jobs are there", got, len(ids))
+	}
+}
+
+// begin has another program, the system's sqlite3, begin a transaction. It is open
+// until that program is told to end it, or its input ends.
+func (h *home) begin(sql string) (shell *exec.Cmd, in io.WriteCloser) {
+	h.Helper()
+	shell = exec.Command("sqlite3", "-cmd", ".timeout 20000", h.db)
+	in, err := shell.StdinPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	out, err := shell.StdoutPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _, _, _ = in.Close(), shell.Process.Kill(), shell.Wait() })
+	fmt.Fprintln(in, sql, `SELECT 'begun';`)
+	for lines := bufio.NewScanner(out); lines.Text() != "begun"; {
+		if !lines.Scan() {
+			h.Fatalf("sqlite3 ended: %v", lines.Err())
+		}
+	}
+	return shell, in
+}
+
+// gate is the command of a job type that waits for the file at path.
+func gate(jobType, path string) string {
+	return jobType + "=until [ -e " + path + " ]; do sleep 0.02; done"
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // object decodes one line of --json.

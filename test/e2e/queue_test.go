@@ -298,47 +298,6 @@ func TestStoppedWorker(t *testing.T) {
 	}
 }
 
-// TestDrain: SIGTERM lets a running job end, gives back what does not end in
-// time, and counts no attempt for it.
-func TestDrain(t *testing.T) {
-	h := newHome(t)
-	gate := filepath.Join(t.TempDir(), "gate")
-	w := h.worker("--drain", "2s", "--type", "Short", "--type", "Long", "--exec", "Long=sleep 1000",
-		"--exec", "Short=until [ -e "+gate+" ]; do sleep 0.02; done")
-	short, long := h.enqueuer("enqueue", "Short"), h.enqueuer("enqueue", "Long")
-	h.expectStatus(short, "running")
-	h.expectStatus(long, "running")
-	w.signal(syscall.SIGTERM)
-	more := h.enqueuer("enqueue", "Short")
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if code := w.exit(); code != 0 {
-		t.Errorf("exit %d", code)
-	}
-	for id, want := range map[string]string{short: "completed|1", long: "pending|0", more: "pending|0"} {
-		if got := h.sql(`SELECT status, attempts FROM sync_jobs WHERE id = ` + id); got != want {
-			t.Errorf("job %s: %s, want %s", id, got, want)
-		}
-	}
-	if got := h.sql(`SELECT count(*) FROM sync_workers`); got != "0" {
-		t.Errorf("%s workers are still listed", got)
-	}
-}
-
-func TestSecondSignal(t *testing.T) {
-	h := newHome(t)
-	w := h.worker("--type", "Long", "--exec", "Long=sleep 1000")
-	id := h.enqueuer("enqueue", "Long")
-	h.expectStatus(id, "running")
-	w.signal(syscall.SIGTERM)
-	eventually(t, "the first signal's line", func() bool { return strings.Contains(w.logged(), "stopping") })
-	w.signal(syscall.SIGINT)
-	if code := w.exit(); code != 128+int(syscall.SIGINT) {
-		t.Errorf("exit %d, want 130", code)
-	}
-}
-
 // TestUntilEmpty: the worker waits for a delayed job, stops, and says what is
 // left that is not its own.
 func TestUntilEmpty(t *testing.T) {

@@ -24,12 +24,12 @@ func TestPIDNamespaces(t *testing.T) {
 		t.Skipf("NOT TESTED, a PID namespace needs root and CAP_SYS_ADMIN: %v: %s", err, out)
 	}
 	h := newHome(t)
-	gate := filepath.Join(t.TempDir(), "gate")
+	open := filepath.Join(t.TempDir(), "gate")
 	worker := func() (pid int) {
 		t.Helper()
 		seats := h.seats()
 		cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", filepath.Join(bin, "worker"),
-			"--lease", "2s", "--concurrency", "1", "--type", "Gate", "--exec", "Gate=until [ -e "+gate+" ]; do sleep 0.02; done")
+			"--lease", "2s", "--concurrency", "1", "--type", "Gate", "--exec", gate("Gate", open))
 		cmd.Env = append(os.Environ(), "SHOAL_HOME="+h.dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -78,17 +78,11 @@ func TestPIDNamespaces(t *testing.T) {
 	eventually(t, "the stopped worker's job elsewhere", func() bool {
 		return h.sql(`SELECT attempts FROM sync_jobs WHERE status = 'running' AND id = `+second) == "2"
 	})
-	var clock unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
-		t.Fatal(err)
-	}
-	if now := clock.Nano() / 1e6; now < until {
+	if now := kernelMillis(t); now < until {
 		t.Errorf("taken at %d, before the lease's end at %d", now, until)
 	}
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the end of all jobs", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'completed'`) == "3" })
+	touch(t, open)
+	h.expectAllCompleted()
 	send(t, stopped, syscall.SIGCONT)
 	if got := h.sql(`SELECT group_concat(job_id || ' ' || ending) FROM (SELECT * FROM sync_job_errors ORDER BY job_id)`); got != first+" died,"+second+" stuck" {
 		t.Errorf("attempts that did not complete: %s", got)
@@ -100,8 +94,8 @@ func TestPIDNamespaces(t *testing.T) {
 // takes nothing from them before their leases end.
 func TestSeatFileReplaced(t *testing.T) {
 	h := newHome(t)
-	gate := filepath.Join(t.TempDir(), "gate")
-	fleet := []string{"--lease", "2s", "--concurrency", "1", "--type", "Gate", "--exec", "Gate=until [ -e " + gate + " ]; do sleep 0.02; done"}
+	open := filepath.Join(t.TempDir(), "gate")
+	fleet := []string{"--lease", "2s", "--concurrency", "1", "--type", "Gate", "--exec", gate("Gate", open)}
 	var old []*worker
 	var ids []string
 	for range 2 {
@@ -132,10 +126,8 @@ func TestSeatFileReplaced(t *testing.T) {
 	eventually(t, "its job elsewhere", func() bool {
 		return h.sql(`SELECT attempts FROM sync_jobs WHERE status = 'running' AND id = `+ids[1]) == "2"
 	})
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the end of all jobs", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'completed'`) == "3" })
+	touch(t, open)
+	h.expectAllCompleted()
 	if got := h.sql(`SELECT group_concat(job_id || ' ' || ending) FROM (SELECT * FROM sync_job_errors ORDER BY job_id)`); got != ids[0]+" died,"+ids[1]+" stuck" {
 		t.Errorf("attempts that did not complete: %s", got)
 	}
@@ -151,6 +143,16 @@ func (h *home) seats() (n int) {
 		h.Fatalf("%v: %s", err, text)
 	}
 	return n
+}
+
+// kernelMillis is the time on the clock of lease_expires_at.
+func kernelMillis(t *testing.T) int64 {
+	t.Helper()
+	var clock unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+		t.Fatal(err)
+	}
+	return clock.Nano() / 1e6
 }
 
 func send(t *testing.T, pid int, s syscall.Signal) {

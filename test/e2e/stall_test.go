@@ -33,9 +33,9 @@ func TestStoppedCommitter(t *testing.T) {
 	for _, end := range []syscall.Signal{syscall.SIGCONT, syscall.SIGKILL} {
 		t.Run(end.String(), func(t *testing.T) {
 			h := newHome(t)
-			gate := filepath.Join(t.TempDir(), "gate")
+			open := filepath.Join(t.TempDir(), "gate")
 			others := []string{"--lease", "1s", "--retry-delay", "100ms", "--max-attempts", "99", "--type", "Gate",
-				"--exec", "Gate=until [ -e " + gate + " ]; do sleep 0.02; done"}
+				"--exec", gate("Gate", open)}
 			var workers []*worker
 			for range 2 {
 				workers = append(workers, h.worker(append(others, "--concurrency", "2")...))
@@ -47,7 +47,7 @@ func TestStoppedCommitter(t *testing.T) {
 
 			acknowledged := filepath.Join(t.TempDir(), "acknowledged")
 			cmd := exec.Command(os.Args[0], "-test.run", "^TestStoppedCommitter$")
-			cmd.Env = append(os.Environ(), fleetDB+"="+h.db, "SHOAL_E2E_GATE="+gate, "SHOAL_E2E_ACKNOWLEDGED="+acknowledged)
+			cmd.Env = append(os.Environ(), fleetDB+"="+h.db, "SHOAL_E2E_GATE="+open, "SHOAL_E2E_ACKNOWLEDGED="+acknowledged)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -88,9 +88,7 @@ func TestStoppedCommitter(t *testing.T) {
 			}
 			h.expectStatus(h.enqueuer("enqueue", "Gate"), "running")
 			t.Logf("a new job runs %v after it", time.Since(ended).Round(time.Millisecond))
-			if err := os.WriteFile(gate, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			touch(t, open)
 			eventually(t, "the end of all jobs", func() bool {
 				return h.sql(`SELECT count(*) FROM sync_jobs WHERE job_type IN ('Gate', 'Own') AND status <> 'completed'`) == "0"
 			})
@@ -111,10 +109,7 @@ func TestStoppedCommitter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ids := strings.Fields(string(text))
-			if got := h.sql(`SELECT count(*) FROM sync_jobs WHERE job_type = 'Busy' AND id IN (` + strings.Join(ids, ",") + `)`); got != fmt.Sprint(len(ids)) {
-				t.Errorf("%s of %d acknowledged jobs are there", got, len(ids))
-			}
+			h.expectThere("Busy", strings.Fields(string(text)))
 		})
 	}
 }

@@ -34,19 +34,7 @@ func TestMigrateUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	var acknowledged []int64
-	var refused error
-	fed := make(chan struct{})
-	go func() {
-		defer close(fed)
-		for refused == nil {
-			var id int64
-			if id, refused = jobs.Enqueue(t.Context(), q, "Noop", 1); refused == nil {
-				acknowledged = append(acknowledged, id)
-			}
-			<-time.After(2 * time.Millisecond)
-		}
-	}()
+	fed := feed(q, 2*time.Millisecond)
 	eventually(t, "some load", func() bool { return h.sql(`SELECT count(*) > 100 FROM sync_jobs WHERE status = 'completed'`) == "1" })
 	if got := h.sql(`CREATE TABLE app (x); DROP TABLE app; SELECT count(*) FROM sync_workers`); got != "3" {
 		t.Errorf("%s workers after an application's own change of the schema", got)
@@ -57,19 +45,10 @@ func TestMigrateUnderLoad(t *testing.T) {
 	migrated := time.Now()
 	const why = "was migrated to schema version 2 by a newer shoal: start that version"
 	for _, w := range old {
-		if code := w.exit(); code != 1 {
-			t.Errorf("exit %d", code)
-		}
-		if took := time.Since(migrated); took > 2*time.Second { // 1 s is promised
-			t.Errorf("worker %s went on for %v", w.id, took)
-		}
-		lines := strings.Split(strings.TrimSpace(w.logged()), "\n")
-		if last := lines[len(lines)-1]; !strings.HasPrefix(last, "worker: ") || !strings.Contains(last, why) {
-			t.Errorf("its last line: %s", last)
-		}
+		w.expectEnd(migrated, why)
 	}
 	stopped := time.Since(migrated)
-	<-fed
+	acknowledged, refused := fed()
 	if !errors.Is(refused, jobs.ErrClosed) || !strings.Contains(refused.Error(), why) {
 		t.Errorf("an enqueue by the old version: %v", refused)
 	}
@@ -77,15 +56,11 @@ func TestMigrateUnderLoad(t *testing.T) {
 	if exit != 0 {
 		t.Errorf("an enqueue by the new version: exit %d: %s", exit, stderr)
 	}
-	eventually(t, "the end of all jobs", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status <> 'completed'`) == "0" })
+	h.expectAllCompleted()
 	if got, want := h.sql(`SELECT count(*) FROM sync_jobs`), fmt.Sprint(len(acknowledged)+1); got != want {
 		t.Errorf("%s jobs are there, %s were acknowledged", got, want)
 	}
-	for _, id := range acknowledged {
-		if got := h.sql(fmt.Sprintf(`SELECT count(*) FROM sync_jobs WHERE id = %d`, id)); got != "1" {
-			t.Fatalf("job %d, which was acknowledged, is not there", id)
-		}
-	}
+	h.expectThere("Noop", acknowledged)
 	// One attempt of each was accepted, and the others are known to have ended otherwise.
 	if got := h.sql(`SELECT count(*) FROM sync_jobs j WHERE lease_token <> 1 + (SELECT count(*) FROM sync_job_errors WHERE job_id = j.id)`); got != "0" {
 		t.Errorf("%s jobs with an outcome too many, or too few", got)
@@ -170,28 +145,4 @@ func nextVersion(t *testing.T) (folder string) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return folder
-}
-
-// start starts a program that runs until the test ends, and waits for nothing.
-func (h *home) start(program string, args ...string) *worker {
-	h.Helper()
-	w := &worker{h: h, done: make(chan struct{})}
-	w.cmd = exec.Command(filepath.Join(bin, program), args...)
-	w.cmd.Env = append(os.Environ(), "SHOAL_HOME="+h.dir)
-	w.cmd.Stderr, w.cmd.Stdout = &w.log, &w.log
-	if err := w.cmd.Start(); err != nil {
-		h.Fatal(err)
-	}
-	go func() {
-		_ = w.cmd.Wait()
-		close(w.done)
-	}()
-	h.Cleanup(func() {
-		_ = w.cmd.Process.Kill()
-		<-w.done
-		if h.Failed() {
-			h.Logf("%s:\n%s", program, w.logged())
-		}
-	})
-	return w
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,34 +22,14 @@ func TestPinnedWAL(t *testing.T) {
 	for range 3 {
 		workers = append(workers, h.worker("--type", "Noop", "--exec", "Noop=cat >/dev/null"))
 	}
-	reader := exec.Command("sqlite3", h.db)
-	in, err := reader.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := reader.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reader.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Wait()
-	defer reader.Process.Kill()
-	fmt.Fprintln(in, `BEGIN; SELECT count(*) FROM sync_jobs;`)
-	if n, err := out.Read(make([]byte, 10)); err != nil || n != len("0\n") {
-		t.Fatal(n, err)
-	}
-
+	reader, in := h.begin(`BEGIN; SELECT count(*) FROM sync_jobs;`)
 	file := filepath.Join(t.TempDir(), "jobs.ndjson")
 	line := fmt.Sprintf(`{"job_type": "Noop", "payload": "%s"}`+"\n", strings.Repeat("x", 900<<10))
 	if err := os.WriteFile(file, bytes.Repeat([]byte(line), lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.enqueuer("enqueue", "--file", file)
-	eventually(t, "the end of all jobs", func() bool {
-		return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'completed'`) == fmt.Sprint(lines)
-	})
+	h.expectAllCompleted()
 	size := func() int64 {
 		info, err := os.Stat(h.db + "-wal")
 		if err != nil {

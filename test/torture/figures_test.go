@@ -4,6 +4,7 @@ package torture_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,46 +12,36 @@ import (
 
 // recovery is how long a job waited for another worker after its own was hit.
 type recovery struct {
-	job   int64
-	hit   int64
-	again int64
-	wait  time.Duration // less the time in which nobody could write
-	by    *life
-	stop  bool
+	job  int64
+	hit  int64
+	wait time.Duration // less the time in which nobody could write
+	by   *life
+	stop bool
 }
 
 // recoveries are those of the jobs that a process held when it was killed, or
 // stopped for longer than its lease.
 func (s *story) recoveries() (list []recovery, struckTwice int) {
-	type attempt struct {
-		call
-		claim
-	}
-	claimed := make(map[ref]attempt)
-	for _, c := range s.turns() {
-		for _, cl := range c.answer.Claimed {
-			claimed[ref{ID: cl.ID, Token: cl.Token}] = attempt{c, cl}
-		}
-	}
 	handled := make(map[ref]int64)
 	for _, c := range s.calls["handle"] {
-		handled[ref{ID: c.ID, Token: c.Token}] = c.from
+		handled[c.attempt()] = c.from
 	}
 	for _, e := range s.errors {
 		if e.Ending == "failed" || s.jobs[e.Job] == nil {
 			continue
 		}
-		r := ref{ID: e.Job, Token: e.Token}
+		r := e.attempt()
 		l := s.bySeat[e.Worker]
 		if l == nil || s.jobs[e.Job].Token == e.Token {
 			continue // its attempts were used up
 		}
+		again, ok := s.claims[r.next()]
 		hit, stop := l.killed, false
 		if e.Ending == "stuck" {
 			// The stop in which the lease ended: the last before it ran again.
 			stop = true
 			for _, st := range l.stops {
-				if again, ok := claimed[ref{ID: r.ID, Token: r.Token + 1}]; ok && st.from < again.to {
+				if ok && st.from < again.to {
 					hit = st.from
 				}
 			}
@@ -58,8 +49,7 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 		if hit == 0 {
 			continue // its guard was killed, or it ended by itself
 		}
-		again, ok := claimed[ref{ID: r.ID, Token: r.Token + 1}]
-		at := handled[ref{ID: r.ID, Token: r.Token + 1}]
+		at := handled[r.next()]
 		if again.Type == "Exec" { // nobody notes the beginning of a command
 			at = again.to
 		}
@@ -67,9 +57,7 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 			struckTwice++ // who took it over was hit, too
 			continue
 		}
-		rec := recovery{job: r.ID, hit: hit, again: at, by: l, stop: stop}
-		rec.wait = time.Duration(at - s.afterStalls(hit, at))
-		list = append(list, rec)
+		list = append(list, recovery{job: r.ID, hit: hit, wait: time.Duration(at - s.afterStalls(hit, at)), by: l, stop: stop})
 	}
 	return list, struckTwice
 }
@@ -148,24 +136,19 @@ func (s *story) figures() {
 // openAttempts says which processes were killed with a job in their hands: one
 // of which the end was not accepted.
 func (s *story) openAttempts() map[*life]bool {
-	open := make(map[ref]*life)
-	for _, c := range s.turns() {
-		for _, cl := range c.answer.Claimed {
-			open[ref{ID: cl.ID, Token: cl.Token}] = c.by
-		}
-	}
+	open := maps.Clone(s.claims)
 	for _, op := range []string{"turn", "finish"} {
 		for _, c := range s.calls[op] {
 			for _, o := range c.Outcomes {
 				if c.answered() {
-					delete(open, ref{ID: o.ID, Token: o.Token})
+					delete(open, o.ref)
 				}
 			}
 		}
 	}
 	busy := make(map[*life]bool)
-	for _, l := range open {
-		busy[l] = true
+	for _, c := range open {
+		busy[c.by] = true
 	}
 	return busy
 }

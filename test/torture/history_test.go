@@ -40,6 +40,12 @@ type event struct {
 	Note     string    `json:"note,omitempty"`
 }
 
+// attempt is the one that a handler's line is about.
+func (e event) attempt() ref { return ref{ID: e.ID, Token: e.Token} }
+
+// next is the attempt that follows.
+func (r ref) next() ref { return ref{ID: r.ID, Token: r.Token + 1} }
+
 // fate is what an error says of what became of the call.
 type fate string
 

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -117,7 +116,9 @@ func mutantPatches(t testing.TB) []patch {
 // are, so that a run of all mutants takes out what it says.
 func TestMutantsFit(t *testing.T) {
 	for _, m := range mutants {
-		overlay(t, m.patches, true)
+		if _, err := overlay(t.TempDir(), m.patches, true); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -159,36 +160,19 @@ func (m mutant) run() ([]byte, error) {
 		return exec.Command(os.Args[0], args...).CombinedOutput()
 	}
 	// Those tests build their programs themselves, and take the overlay from the environment.
-	var t mutantT
-	defer t.end()
+	dir, err := os.MkdirTemp("", "shoal-mutant-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path, err := overlay(dir, m.patches, false)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("go", "test", "-count=1", "-run", m.tests, "./"+m.where)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay(&t, m.patches, false))
+	cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+path)
 	return cmd.CombinedOutput()
-}
-
-// mutantT is what overlay needs of a test where there is none.
-type mutantT struct {
-	testing.TB
-	dir string
-}
-
-func (t *mutantT) Helper()                      {}
-func (t *mutantT) Fatal(args ...any)            { panic(fmt.Sprint(args...)) }
-func (t *mutantT) end()                         { os.RemoveAll(t.dir) }
-func (t *mutantT) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
-
-func (t *mutantT) TempDir() string {
-	if t.dir == "" {
-		var err error
-		if t.dir, err = os.MkdirTemp("", "shoal-mutant-"); err != nil {
-			t.Fatal(err)
-		}
-		if t.dir, err = filepath.Abs(t.dir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return t.dir
 }
 
 // complaints are the first lines of what failed tests said.

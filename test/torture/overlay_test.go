@@ -71,12 +71,10 @@ func randomPoint(rng *rand.Rand) string {
 	return fmt.Sprintf("%s:%d:%s", name, 1+often, hit)
 }
 
-// overlay writes what go build's -overlay takes: the sources with the points
-// and with the patches of a mutant.
-func overlay(t testing.TB, mutant []patch, withPoints bool) string {
-	t.Helper()
-	var patches []patch
-	patches = append(patches, mutant...)
+// overlay writes into dir what go build's -overlay takes: the sources with the
+// points and with the patches of a mutant.
+func overlay(dir string, mutant []patch, withPoints bool) (path string, err error) {
+	patches := slices.Clone(mutant)
 	if withPoints {
 		imports := make(map[string]bool)
 		for name, p := range points {
@@ -88,49 +86,51 @@ func overlay(t testing.TB, mutant []patch, withPoints bool) string {
 			}
 		}
 	}
-	dir := t.TempDir()
 	sources := make(map[string]string)
 	for _, p := range patches {
 		text, ok := sources[p.file]
 		if !ok {
 			raw, err := os.ReadFile(filepath.Join(root, p.file))
 			if err != nil {
-				t.Fatal(err)
+				return "", err
 			}
 			text = string(raw)
 		}
 		if n := strings.Count(text, p.old); n != 1 {
-			t.Fatalf("%s: a patch's place is there %d times, want once: the source has changed, the patch must follow:\n%s", p.file, n, p.old)
+			return "", fmt.Errorf("%s: a patch's place is there %d times, want once: the source has changed, the patch must follow:\n%s", p.file, n, p.old)
 		}
 		sources[p.file] = strings.Replace(text, p.old, p.new, 1)
 	}
+	top, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
+	}
 	replace := make(map[string]string)
 	for file, text := range sources {
-		from, err := filepath.Abs(filepath.Join(root, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		replace[from] = filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
-		if err := os.WriteFile(replace[from], []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		patched := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		replace[filepath.Join(top, file)] = patched
+		if err := os.WriteFile(patched, []byte(text), 0o600); err != nil {
+			return "", err
 		}
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	path := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	path = filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, text, 0o600)
 }
 
-// build builds this very test with the overlay, as the processes under test.
-func build(t testing.TB, overlay string) string {
+// build builds this very test, with the flag's mutant, as the processes under test.
+func build(t testing.TB, withPoints bool) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "torture.test")
-	args := []string{"test", "-c", "-overlay", overlay, "-o", binary}
+	dir := t.TempDir()
+	path, err := overlay(dir, mutantPatches(t), withPoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "torture.test")
+	args := []string{"test", "-c", "-overlay", path, "-o", binary}
 	if raceDetector {
 		args = append(args, "-race")
 	}

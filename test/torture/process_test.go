@@ -10,17 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-project/shoal/test/torture/point"
 )
-
-func atomicInt64(mapped []byte) *atomic.Int64 { return (*atomic.Int64)(unsafe.Pointer(&mapped[0])) }
 
 // process is one process under test.
 type process struct {
@@ -170,4 +166,9 @@ func number(t testing.TB, db, sql string) int64 {
 	t.Helper()
 	rows := query[struct{ N int64 }](t, db, "SELECT ("+sql+") AS N")
 	return rows[0].N
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -153,12 +153,6 @@ func (s *recordedSeat) Acquire(ctx context.Context, name string, ttl time.Durati
 	return held, err
 }
 
-func (s *recordedSeat) Release(ctx context.Context, held lease.Held) error {
-	err := s.Seat.Release(ctx, held)
-	s.add(event{Op: "led", Token: held.Token})
-	return err
-}
-
 func (s *recordedSeat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Holding) ([]jobs.Ref, error) {
 	from := monotonic()
 	lost, err := s.Seat.Renew(ctx, ttl, holding)

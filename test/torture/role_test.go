@@ -8,15 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -36,8 +34,7 @@ type role struct {
 	Role  string // worker or producer
 	Name  string
 	DB    string
-	Dir   string // of the histories
-	Clock string // see wallClock
+	Dir   string // of the histories, and of the wall clock
 	Queue string
 	Seed  uint64
 
@@ -46,7 +43,6 @@ type role struct {
 	Ticks              []time.Duration // intervals of its schedules
 
 	Rate int // of a producer, jobs a second
-	Jobs int // it stops after so many; 0: never
 }
 
 // effects is the application's own table, into which handlers write.
@@ -71,10 +67,7 @@ func play(text string) int {
 func (r role) play(ctx context.Context) error {
 	h := openHistory(filepath.Join(r.Dir, r.Name+".history"))
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), os.Stderr, zap.InfoLevel))
-	now := time.Now
-	if r.Clock != "" {
-		now = openClock(r.Clock).now
-	}
+	now := openClock(r.Dir).now
 	q, err := store.Open(ctx, r.DB, store.Options{Now: now, Logger: log})
 	if err != nil {
 		return err
@@ -94,8 +87,8 @@ func (r role) play(ctx context.Context) error {
 // offset in a file that all of them map.
 type wallClock struct{ offset *atomic.Int64 }
 
-func openClock(path string) wallClock {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func openClock(dir string) wallClock {
+	f, err := os.OpenFile(filepath.Join(dir, "clock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err == nil {
 		err = f.Truncate(8)
 	}
@@ -107,7 +100,7 @@ func openClock(path string) wallClock {
 	if err != nil {
 		panic(err)
 	}
-	return wallClock{atomicInt64(mapped)}
+	return wallClock{(*atomic.Int64)(unsafe.Pointer(&mapped[0]))}
 }
 
 func (c wallClock) now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
@@ -142,7 +135,7 @@ func (r role) work(ctx context.Context, rec *recorder, now func() time.Time, log
 			})
 			defer func() { stop(); end(event{ID: j.ID, Token: j.Token}) }()
 			point.At("handler")
-			if !sleep(ctx, j.Payload.Ms) {
+			if !pause(ctx, time.Duration(j.Payload.Ms)*time.Millisecond) {
 				return context.Cause(ctx)
 			}
 			if j.Attempt <= j.Payload.Fail {
@@ -195,106 +188,3 @@ wait
 echo "end $SHOAL_JOB_ID $SHOAL_LEASE_TOKEN" >>exec.log
 `
 )
-
-// sleep waits for ms, and is false if ctx ended first.
-func sleep(ctx context.Context, ms int) bool {
-	if ms == 0 {
-		return true
-	}
-	t := time.NewTimer(time.Duration(ms) * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// produce enqueues jobs of all kinds, at a rate, until ctx ends or all are
-// acknowledged.
-func (r role) produce(ctx context.Context, rec *recorder) error {
-	rng := rand.New(rand.NewPCG(r.Seed, 1))
-	tick := time.NewTicker(max(time.Second/time.Duration(r.Rate), time.Millisecond))
-	defer tick.Stop()
-	var calls sync.WaitGroup
-	defer calls.Wait()
-	var oops atomic.Pointer[error]
-	room := make(chan struct{}, 32) // calls at once
-	n := 0
-	for ctx.Err() == nil && oops.Load() == nil && (r.Jobs == 0 || n < r.Jobs) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			continue
-		}
-		size := 1
-		if rng.IntN(20) == 0 {
-			size = 2 + rng.IntN(4)
-		}
-		var batch []jobs.New
-		for range size {
-			n++
-			batch = append(batch, r.job(rng, fmt.Sprintf("%s %d", r.Name, n)))
-		}
-		room <- struct{}{}
-		calls.Go(func() {
-			defer func() { <-room }()
-			_, err := rec.Enqueue(context.WithoutCancel(ctx), batch...)
-			if err != nil && !strings.Contains(err.Error(), diskFull) { // then it goes on
-				oops.Store(&err)
-			}
-		})
-	}
-	calls.Wait()
-	if err := oops.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// race enqueues the one job of TestUniqueRace, when all are ready.
-func (r role) race(ctx context.Context, rec *recorder) error {
-	if err := os.WriteFile(filepath.Join(r.Dir, r.Name+".ready"), nil, 0o600); err != nil {
-		return err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(r.Dir, "go")); err == nil {
-			break
-		}
-		if !sleep(ctx, 1) {
-			return context.Cause(ctx)
-		}
-	}
-	_, err := jobs.Enqueue(ctx, rec, "Work", payload{Key: "unique"}, jobs.OnQueue(r.Queue),
-		jobs.UniqueKey(jobs.Unique{Key: "one", For: jobs.UniqueForever}))
-	return err
-}
-
-// diskFull is what the store says of itself then, to people.
-const diskFull = "the disk is full"
-
-// job makes one of the kinds of jobs.
-func (r role) job(rng *rand.Rand, key string) jobs.New {
-	p := payload{Key: key, Ms: rng.IntN(120)}
-	jobType, opts := "Work", []jobs.Option{jobs.OnQueue(r.Queue)}
-	switch rng.IntN(20) {
-	case 0, 1, 2, 3, 4:
-		jobType = "Commit"
-	case 5:
-		jobType, p.Ms = "Exec", 0
-	case 6:
-		opts = append(opts, jobs.Delay(time.Duration(rng.IntN(1000))*time.Millisecond))
-	case 7: // fails at first, or for good
-		p.Fail, p.Ms = 1+rng.IntN(3), 0
-		opts = append(opts, jobs.MaxAttempts(2))
-	case 8: // what dies with its worker twice has failed
-		p.Ms = 100 + rng.IntN(300)
-		opts = append(opts, jobs.MaxAttempts(2))
-	}
-	n, err := jobs.NewJob(jobType, p, opts...)
-	if err != nil {
-		panic(err)
-	}
-	return n
-}

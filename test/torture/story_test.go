@@ -31,6 +31,8 @@ type errorRow struct {
 	Ending string
 }
 
+func (e errorRow) attempt() ref { return ref{ID: e.Job, Token: e.Token} }
+
 // span is a time, in ns of CLOCK_MONOTONIC.
 type span struct{ from, to int64 }
 
@@ -62,6 +64,12 @@ type call struct {
 
 func (c call) answered() bool { return c.to != never }
 
+// claimed is a claim and the turn that made it.
+type claimed struct {
+	call
+	claim
+}
+
 // known says that the call has happened, or not, for certain.
 func (c call) known() bool { return c.answered() && c.answer.Fate != unknown }
 
@@ -76,6 +84,7 @@ type story struct {
 	bySeat map[int64]*life
 	calls  map[string][]call // by op, in the order of their beginnings
 	events map[string][]call // of one line
+	claims map[ref]claimed   // that were answered
 	faults []event
 	calm   int64 // when the faults ended
 	begun  int64
@@ -104,6 +113,12 @@ func tell(t testing.TB, o options, dir string) *story {
 	}
 	for _, calls := range s.calls {
 		slices.SortFunc(calls, func(a, b call) int { return int(a.from - b.from) })
+	}
+	s.claims = make(map[ref]claimed)
+	for _, c := range s.turns() {
+		for _, cl := range c.answer.Claimed {
+			s.claims[cl.ref] = claimed{c, cl}
+		}
 	}
 	for _, row := range query[jobRow](t, o.db, `SELECT id, job_type, payload, status, attempts, coalesce(max_attempts, 0) AS max_attempts, lease_token
 		FROM sync_jobs WHERE queue = '`+o.queue+`'`) {

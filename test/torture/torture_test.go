@@ -74,7 +74,7 @@ func seed(t testing.TB) uint64 {
 // TestTorture: a fleet under random faults loses nothing and doubles nothing.
 func TestTorture(t *testing.T) {
 	first := seed(t)
-	binary := build(t, overlay(t, mutantPatches(t), true))
+	binary := build(t, true)
 	for i := range *seedsFlag {
 		if *seedsFlag == 1 {
 			torture(t, first, binary)
@@ -129,7 +129,7 @@ func TestDiskFull(t *testing.T) {
 		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, small: true, db: filepath.Join(dir, "shoal.db"),
 	}
 	makeFile(t, o.db)
-	f := newFleet(t, o, build(t, overlay(t, mutantPatches(t), true)))
+	f := newFleet(t, o, build(t, true))
 	f.run(f.nemesis)
 	s := tell(t, o, f.dir)
 	s.check(f.dir)

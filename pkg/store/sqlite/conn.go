@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
-	"os"
-	"time"
 
 	"github.com/ncruces/go-sqlite3"
-	"go.uber.org/zap"
 )
 
 // conn is a connection of the engine's own, with its prepared statements. It is
@@ -141,70 +137,4 @@ func bind(s *sqlite3.Stmt, at int, arg any) error {
 		return s.BindRawText(at, v)
 	}
 	return fmt.Errorf("bind %T: not a type that is stored", arg)
-}
-
-// patience is a busy handler's wait: short and random, as SQLite's lock knows
-// no queue. It gives up after most; 0: never.
-func patience(most time.Duration, goOn func() bool) func(context.Context, int) bool {
-	var since time.Time
-	return func(ctx context.Context, count int) bool {
-		if count == 0 {
-			since = time.Now()
-		}
-		if (most > 0 && time.Since(since) >= most) || (goOn != nil && !goOn()) {
-			return false
-		}
-		pause := time.Duration(rand.Int64N(int64(time.Millisecond)))
-		if count == 0 {
-			pause /= 4
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(pause):
-			return true
-		}
-	}
-}
-
-// stallWarning is after how long of waiting for the write lock somebody is named
-// who may hold it, and stallReminder when that may be said again.
-const (
-	stallWarning  = time.Second
-	stallReminder = 10 * time.Second
-)
-
-// patience waits for the write lock for as long as goOn says and the store is
-// open, and names the process that sits on it.
-func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
-	wait := patience(0, func() bool { return db.alive.Err() == nil && goOn() })
-	var since time.Time
-	var warned bool
-	return func(ctx context.Context, count int) bool {
-		if count == 0 {
-			since, warned = time.Now(), false
-		}
-		db.waits.turnedAway(since)
-		if !warned && time.Since(since) > stallWarning {
-			warned = true
-			db.nameHolder()
-		}
-		return wait(ctx, count)
-	}
-}
-
-// nameHolder logs who sits on the write lock, if it is another process. Several
-// find out about it at the same time: once is enough.
-func (db *DB) nameHolder() {
-	h, ok := lockHolder(db.path + "-shm")
-	if !ok || h.PID == os.Getpid() {
-		return
-	}
-	db.named.Lock()
-	defer db.named.Unlock()
-	if h.PID == db.named.pid && time.Since(db.named.at) < stallReminder {
-		return
-	}
-	db.named.pid, db.named.at = h.PID, time.Now()
-	db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
 }

@@ -12,7 +12,7 @@ import (
 // first of the lock bytes (https://sqlite.org/walformat.html, 2.3.1).
 const walWriteLock = 120
 
-// holder is the process that sits on SQLite's write lock.
+// holder is a process that has one of SQLite's locks.
 type holder struct {
 	PID     int
 	Name    string // as the kernel has it, 15 bytes at most; empty: not known
@@ -31,34 +31,21 @@ func (h holder) String() string {
 }
 
 // writeLocked reports whether somebody holds the write lock, in this process
-// or in another, and through which pid: -1 when the lock is an open file
-// description's, as our driver's are, and 0 for a process that can't be seen
-// from here. shm is a descriptor of our own, read-only is enough, of the file
+// or in another. shm is a descriptor of our own, read-only is enough, of the file
 // <database>-shm; never the driver's, whose own lock it would not see. Closing
 // it drops the POSIX locks that this process has on the file, which does no harm:
 // the driver takes open file description locks, and the guardian refuses a
 // second library.
-func writeLocked(shm *os.File) (held bool, pid int, err error) {
-	held, pid, err = testLock(shm, walWriteLock)
+func writeLocked(shm *os.File) (bool, error) {
+	held, _, err := testLock(shm, walWriteLock)
 	if err != nil {
-		return false, 0, fmt.Errorf("look at the write lock: %w", err)
+		return false, fmt.Errorf("look at the write lock: %w", err)
 	}
-	return held, pid, nil
+	return held, nil
 }
 
-// lockHolder names the process that holds the write lock right now; it may be
-// this one.
-func lockHolder(shmPath string) (h holder, ok bool) {
-	shm, err := os.Open(shmPath)
-	if err != nil {
-		return holder{}, false
-	}
-	defer shm.Close()
-	return holderOf(shm, walWriteLock)
-}
-
-// holderOf names a process that holds a lock on that byte of -shm right now.
-// False means that nobody does, or that it can't be found out: a process of
+// holderOf names a process, which may be this one, that holds a lock on that byte
+// of -shm right now. False means that nobody does, or that it can't be found out: a process of
 // another user or of another container stays hidden. It reads all of /proc that
 // it may, so it is for a lock that has been held for long.
 func holderOf(shm *os.File, at int64) (h holder, ok bool) {

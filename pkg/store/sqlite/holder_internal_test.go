@@ -25,18 +25,18 @@ func TestHolderThatIsStopped(t *testing.T) {
 	wantLock(t, shm, true, -1)
 	c.stop()
 	want := holder{PID: c.cmd.Process.Pid, Name: comm(os.Args[0]), Stopped: true}
-	wantHolder(t, db, want)
+	wantHolder(t, shm, want)
 
 	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	want.Stopped = false
-	wantHolder(t, db, want)
+	wantHolder(t, shm, want)
 
 	c.kill()
 	wantLock(t, shm, false, 0)
-	if h, ok := lockHolder(db + "-shm"); ok {
-		t.Errorf("lockHolder after its death = %v", h)
+	if h, ok := holderOf(shm, walWriteLock); ok {
+		t.Errorf("holder after its death: %v", h)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestHolderWithPOSIXLocks(t *testing.T) {
 	c.expect("ready")
 
 	wantLock(t, shm, true, c.cmd.Process.Pid)
-	wantHolder(t, db, holder{PID: c.cmd.Process.Pid, Name: name})
+	wantHolder(t, shm, holder{PID: c.cmd.Process.Pid, Name: name})
 	fmt.Fprintln(c.stdin, "COMMIT; SELECT 'done';")
 	c.expect("done")
 	wantLock(t, shm, false, 0)
@@ -73,7 +73,7 @@ func TestHolderIsThisProcess(t *testing.T) {
 	wantLock(t, shm, false, 0)
 	mustExec(t, conn, "COMMIT; BEGIN IMMEDIATE")
 	wantLock(t, shm, true, -1)
-	wantHolder(t, db, holder{PID: os.Getpid(), Name: comm(os.Args[0])})
+	wantHolder(t, shm, holder{PID: os.Getpid(), Name: comm(os.Args[0])})
 }
 
 func TestHolderString(t *testing.T) {
@@ -110,12 +110,17 @@ func walDatabase(t *testing.T) (db string, shm *os.File) {
 	t.Helper()
 	db = filepath.Join(t.TempDir(), "shoal.db")
 	mustExec(t, testConn(t, db), "PRAGMA journal_mode=WAL; CREATE TABLE t (x)")
+	return db, openShm(t, db)
+}
+
+func openShm(t *testing.T, db string) *os.File {
+	t.Helper()
 	shm, err := os.Open(db + "-shm")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { shm.Close() })
-	return db, shm
+	return shm
 }
 
 func testConn(t *testing.T, db string) *sqlite3.Conn {
@@ -137,16 +142,16 @@ func mustExec(t *testing.T, conn *sqlite3.Conn, sql string) {
 
 func wantLock(t *testing.T, shm *os.File, want bool, wantPID int) {
 	t.Helper()
-	held, pid, err := writeLocked(shm)
+	held, pid, err := testLock(shm, walWriteLock)
 	if err != nil || held != want || pid != wantPID {
-		t.Fatalf("writeLocked = %v, %d, %v; want %v, %d", held, pid, err, want, wantPID)
+		t.Fatalf("testLock = %v, %d, %v; want %v, %d", held, pid, err, want, wantPID)
 	}
 }
 
-func wantHolder(t *testing.T, db string, want holder) {
+func wantHolder(t *testing.T, shm *os.File, want holder) {
 	t.Helper()
-	if got, ok := lockHolder(db + "-shm"); !ok || got != want {
-		t.Fatalf("lockHolder = %+v, %v; want %+v", got, ok, want)
+	if got, ok := holderOf(shm, walWriteLock); !ok || got != want {
+		t.Fatalf("holderOf = %+v, %v; want %+v", got, ok, want)
 	}
 }
 

@@ -63,6 +63,42 @@ func shell(t *testing.T, path, query string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// begin has another program, the system's sqlite3, do something and leave its
+// transaction open, until it is told to end it or its input ends.
+func begin(t *testing.T, path, sql string) (other *exec.Cmd, in io.WriteCloser) {
+	t.Helper()
+	other = exec.Command("sqlite3", path)
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = other.Process.Kill(), other.Wait() })
+	fmt.Fprintln(in, sql, `SELECT 'begun';`)
+	if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
+		t.Fatal(err)
+	}
+	return other, in
+}
+
+// until looks until ok.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
 // TestFinishInterrupted: a context that ends at any moment of a Finish leaves
 // all of it or nothing.
 func TestFinishInterrupted(t *testing.T) {
@@ -96,22 +132,7 @@ func TestFinishInterrupted(t *testing.T) {
 func TestRollbackMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.db")
 	shell(t, path, `CREATE TABLE app (x TEXT); INSERT INTO app VALUES ('before')`)
-	app := exec.Command("sqlite3", path)
-	in, err := app.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := app.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := app.Start(); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(in, `BEGIN IMMEDIATE; INSERT INTO app VALUES ('during'); SELECT 'begun';`)
-	if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
-		t.Fatal(err)
-	}
+	app, in := begin(t, path, `BEGIN IMMEDIATE; INSERT INTO app VALUES ('during');`)
 	opened := make(chan error, 1)
 	go func() {
 		db, err := sqlite.Open(context.Background(), path, sqlite.Options{})
@@ -255,35 +276,14 @@ func TestStoppedWriter(t *testing.T) {
 			core, said := observer.New(zap.WarnLevel)
 			db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{Logger: zap.New(core)})
 			defer db.Close()
-			other := exec.Command("sqlite3", db.Path())
-			in, err := other.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := other.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := other.Start(); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintln(in, `BEGIN IMMEDIATE; INSERT INTO sync_meta VALUES ('x', 'y'); SELECT 'begun';`)
-			if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
-				t.Fatal(err)
-			}
+			other, _ := begin(t, db.Path(), `BEGIN IMMEDIATE; INSERT INTO sync_meta VALUES ('x', 'y');`)
 			if err := other.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
 			written := make(chan error, 1)
 			go func() { written <- write(db) }()
-			tick := time.NewTicker(5 * time.Millisecond)
-			defer tick.Stop()
 			pid := zap.Int("pid", other.Process.Pid)
-			for deadline := time.Now().Add(20 * time.Second); said.FilterField(pid).Len() == 0; <-tick.C {
-				if time.Now().After(deadline) {
-					t.Fatalf("the pid %d was not named: %v", other.Process.Pid, said.All())
-				}
-			}
+			until(t, "the holder's pid", func() bool { return said.FilterField(pid).Len() > 0 })
 			if err := other.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}

@@ -76,7 +76,7 @@ func TestInspectWarns(t *testing.T) {
 		if err := id.still(db); err != nil {
 			t.Error(err)
 		}
-		wantHolder(t, db, holder{PID: os.Getpid(), Name: comm(os.Args[0])})
+		wantHolder(t, openShm(t, db), holder{PID: os.Getpid(), Name: comm(os.Args[0])})
 	})
 }
 

@@ -17,13 +17,17 @@ import (
 // look comes every 250 ms: the second one after the first finds it over.
 const grace = 400 * time.Millisecond
 
+// stallGrace is what is given after the file, or this process, has stood still:
+// then all of a fleet have to renew at once, and perhaps on a full machine.
+const stallGrace = 2 * time.Second
+
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
 	last     time.Time
+	stood    time.Time // when the file, or this process, was last seen to stand still
 	version  int64     // of the data at the last look, if the write lock was held then; else 0
 	still    time.Time // since when the file stands still: the lock is held and nothing committed
-	named    bool      // who holds it
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -71,18 +75,19 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 			dead = append(dead, m)
 		}
 	}
-	locked, _, err := writeLocked(s.db.shm)
+	locked, err := writeLocked(s.db.shm)
 	if err != nil {
 		return nil, wrapError("look for the dead", err)
 	}
 	now := time.Now()
 	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
-	if s.reaper.stalled(now) {
-		s.db.nameHolder()
+	if now.Sub(s.reaper.still) > stallWarning {
+		s.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
 	}
 	if len(dead) > 0 || len(stuck) > 0 {
 		if reaped, err = s.take(ctx, dead, stuck); err != nil {
 			clear(s.reaper.suspects) // who could not be reaped could not renew either
+			s.reaper.stood = time.Now()
 			return nil, wrapError("reap", err)
 		}
 	}
@@ -149,9 +154,12 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 	still := locked && r.version == version
 	stood := still || now.Sub(r.last) > 2*grace
 	if !still {
-		r.still, r.named = now, false
+		r.still = now
 	}
 	r.last, r.version = now, 0
+	if stood {
+		r.stood = now
+	}
 	if locked {
 		r.version = version
 	}
@@ -170,16 +178,6 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 		}
 	}
 	return stuck, fresh
-}
-
-// stalled says once that the file has stood still for long: also a worker that has
-// nothing to write is to say who holds it up.
-func (r *reaper) stalled(now time.Time) bool {
-	if r.named || now.Sub(r.still) < stallWarning {
-		return false
-	}
-	r.named = true
-	return true
 }
 
 // stuckNow is a stuck attempt's condition, for giveBack.

@@ -91,12 +91,6 @@ type DB struct {
 		all []*seat
 	}
 
-	named struct { // who was last said to sit on the write lock
-		sync.Mutex
-		pid int
-		at  time.Time
-	}
-
 	schema atomic.Int64 // PRAGMA schema_version when the tables were last known to be ours
 
 	failed   context.CancelCauseFunc // ends alive: nothing can be acknowledged any more

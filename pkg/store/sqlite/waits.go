@@ -1,8 +1,45 @@
 package sqlite
 
 import (
+	"context"
+	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
+)
+
+// patience is a busy handler's wait: short and random, as SQLite's lock knows
+// no queue. It gives up after most; 0: never.
+func patience(most time.Duration, goOn func() bool) func(context.Context, int) bool {
+	var since time.Time
+	return func(ctx context.Context, count int) bool {
+		if count == 0 {
+			since = time.Now()
+		}
+		if (most > 0 && time.Since(since) >= most) || (goOn != nil && !goOn()) {
+			return false
+		}
+		pause := time.Duration(rand.Int64N(int64(time.Millisecond)))
+		if count == 0 {
+			pause /= 4
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+			return true
+		}
+	}
+}
+
+// stallWarning is after how long of waiting for the write lock somebody is named
+// who may hold it, and how often it is looked who does; stallReminder is when the
+// same one may be named again.
+const (
+	stallWarning  = time.Second
+	stallReminder = 10 * time.Second
 )
 
 // waits is what is known of the process's last wait for SQLite's write lock. It
@@ -10,12 +47,19 @@ import (
 type waits struct {
 	sync.Mutex
 	since, last time.Time // turned away for the first and for the last time
+	looked      time.Time // who holds the lock
+	named       time.Time
+	pid         int // of the one who was named
 }
 
-func (w *waits) turnedAway(since time.Time) {
+func (w *waits) turnedAway(first bool) (waited time.Duration) {
 	w.Lock()
 	defer w.Unlock()
-	w.since, w.last = since, time.Now()
+	w.last = time.Now()
+	if first {
+		w.since = w.last
+	}
+	return w.last.Sub(w.since)
 }
 
 // Waits is how long this process has been waiting for the write lock, which
@@ -29,4 +73,34 @@ func (db *DB) Waits() time.Duration {
 		return 0
 	}
 	return db.waits.last.Sub(db.waits.since)
+}
+
+// patience waits for the write lock for as long as goOn says and the store is
+// open, and names the process that sits on it.
+func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
+	wait := patience(0, func() bool { return db.alive.Err() == nil && goOn() })
+	return func(ctx context.Context, count int) bool {
+		if db.waits.turnedAway(count == 0) > stallWarning {
+			db.nameHolder()
+		}
+		return wait(ctx, count)
+	}
+}
+
+// nameHolder logs who sits on the write lock, if it is another process. Several
+// find out about it, again and again: once is enough.
+func (db *DB) nameHolder() {
+	w, now := &db.waits, time.Now()
+	w.Lock()
+	defer w.Unlock()
+	if now.Sub(w.looked) < stallWarning {
+		return
+	}
+	w.looked = now
+	h, ok := holderOf(db.shm, walWriteLock)
+	if !ok || h.PID == os.Getpid() || h.PID == w.pid && now.Sub(w.named) < stallReminder {
+		return
+	}
+	w.pid, w.named = h.PID, now
+	db.log.Warn("waiting for SQLite's write lock", zap.Stringer("holder", h), zap.Int("pid", h.PID))
 }

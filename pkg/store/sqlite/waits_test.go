@@ -53,24 +53,12 @@ func TestWaits(t *testing.T) {
 		_, err := db.Enqueue(t.Context(), jobs.New{Type: "A", Payload: []byte("{}")})
 		done <- err
 	}()
-	until(t, func() bool { return db.Waits() > 300*time.Millisecond })
+	until(t, "a wait", func() bool { return db.Waits() > 300*time.Millisecond })
 	if _, err := conn.ExecContext(t.Context(), `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	until(t, func() bool { return db.Waits() == 0 })
-}
-
-// until looks until ok.
-func until(t *testing.T, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("it never came to that")
-		}
-	}
+	until(t, "its end", func() bool { return db.Waits() == 0 })
 }

@@ -3,9 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,24 +50,7 @@ func TestPinnedReader(t *testing.T) {
 				}
 				release = func() { _ = tx.Rollback() }
 			} else {
-				reader := exec.Command("sqlite3", db.Path())
-				in, err := reader.StdinPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				out, err := reader.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := reader.Start(); err != nil {
-					t.Fatal(err)
-				}
-				defer reader.Wait()
-				defer reader.Process.Kill()
-				fmt.Fprintln(in, `BEGIN; SELECT 'begun' WHERE (SELECT count(*) FROM sync_jobs) = 0;`)
-				if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
-					t.Fatal(err)
-				}
+				reader, in := begin(t, db.Path(), `BEGIN; SELECT 0 FROM sync_jobs;`)
 				pid = reader.Process.Pid
 				release = func() { fmt.Fprintln(in, `COMMIT;`) }
 				if strings.Contains(name, "killed") {
@@ -85,14 +66,8 @@ func TestPinnedReader(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			tick := time.NewTicker(5 * time.Millisecond)
-			defer tick.Stop()
 			named := func() int { return said.FilterField(zap.Int("pid", pid)).FilterMessageSnippet("-wal file grows").Len() }
-			for deadline := time.Now().Add(20 * time.Second); named() == 0; <-tick.C {
-				if time.Now().After(deadline) {
-					t.Fatalf("the pid %d was not named: %v", pid, said.All())
-				}
-			}
+			until(t, fmt.Sprintf("the name of pid %d", pid), func() bool { return named() > 0 })
 			size := func() int64 {
 				info, err := os.Stat(db.Path() + "-wal")
 				if err != nil {
@@ -106,12 +81,11 @@ func TestPinnedReader(t *testing.T) {
 			}
 			release()
 			start := time.Now()
-			for size() > walCap && time.Since(start) < 10*time.Second {
-				<-tick.C
-			}
-			t.Logf("%d bytes, %v after the reader's end %d; said %d times", s.WALBytes, time.Since(start).Round(time.Millisecond), size(), named())
-			if size() > walCap {
-				t.Errorf("-wal has %d bytes still", size())
+			until(t, "a small -wal", func() bool { return size() <= walCap })
+			took := time.Since(start)
+			t.Logf("%d bytes, %v after the reader's end %d; said %d times", s.WALBytes, took.Round(time.Millisecond), size(), named())
+			if took > 10*time.Second {
+				t.Errorf("it took %v", took)
 			}
 			if named() != 1 {
 				t.Errorf("said %d times: %v", named(), said.All())

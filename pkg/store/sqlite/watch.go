@@ -72,7 +72,8 @@ func (w *watcher) run() {
 		case err := <-w.notify.Errors:
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
 		case <-timer.C:
-			looking = w.locked()
+			locked, err := writeLocked(w.db.shm)
+			looking = err == nil && locked
 			seen = w.look(seen)
 			if looking {
 				timer.Reset(pause)
@@ -100,12 +101,6 @@ func (w *watcher) look(seen int64) (version int64) {
 		}
 	}
 	return version
-}
-
-// locked says whether somebody is in the middle of a commit, as far as is known.
-func (w *watcher) locked() bool {
-	locked, _, err := writeLocked(w.db.shm)
-	return err == nil && locked
 }
 
 // again watches a -wal file that was made anew.

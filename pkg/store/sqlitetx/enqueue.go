@@ -62,12 +62,13 @@ func addAll(ctx context.Context, tx Tx, batch []jobs.New) (ids []int64, err erro
 			_, _ = tx.ExecContext(undo, `RELEASE sync_enqueue`)
 		}
 	}()
-	a := adder{tx: tx, now: float64(jobs.SecondsOf(time.Now())), stmts: make(map[string]*sql.Stmt)}
-	defer a.close()
+	now, prepared := float64(jobs.SecondsOf(time.Now())), statements{}
+	defer prepared.close()
 	for _, n := range batch {
-		id, err := a.add(ctx, n)
+		text, args := insert.Statement(n, now)
+		id, err := prepared.add(ctx, tx, text, args, n.Unique.Key != "")
 		if err != nil {
-			return nil, err
+			return nil, explain(ctx, tx, text, err)
 		}
 		ids = append(ids, id)
 	}
@@ -80,31 +81,18 @@ func addAll(ctx context.Context, tx Tx, batch []jobs.New) (ids []int64, err erro
 	return ids, err
 }
 
-// adder adds the jobs of one call: all are made at one time.
-type adder struct {
-	tx    Tx
-	now   float64
-	stmts map[string]*sql.Stmt
-}
+// statements are those that one call has prepared, by their text.
+type statements map[string]*sql.Stmt
 
-func (a *adder) add(ctx context.Context, n jobs.New) (int64, error) {
-	text, args := insert.Statement(n, a.now)
-	id, err := a.run(ctx, text, args, n.Unique.Key != "")
-	if err != nil {
-		return 0, explain(ctx, a.tx, text, err)
-	}
-	return id, nil
-}
-
-func (a *adder) run(ctx context.Context, text string, args []any, returns bool) (id int64, err error) {
-	stmt, ok := a.stmts[text]
+func (s statements) add(ctx context.Context, tx Tx, text string, args []any, returnsID bool) (id int64, err error) {
+	stmt, ok := s[text]
 	if !ok {
-		if stmt, err = a.tx.PrepareContext(ctx, text); err != nil {
+		if stmt, err = tx.PrepareContext(ctx, text); err != nil {
 			return 0, err
 		}
-		a.stmts[text] = stmt
+		s[text] = stmt
 	}
-	if returns {
+	if returnsID {
 		err := stmt.QueryRowContext(ctx, args...).Scan(&id)
 		return id, err
 	}
@@ -115,8 +103,8 @@ func (a *adder) run(ctx context.Context, text string, args []any, returns bool) 
 	return result.LastInsertId()
 }
 
-func (a *adder) close() {
-	for _, stmt := range a.stmts {
+func (s statements) close() {
+	for _, stmt := range s {
 		_ = stmt.Close() // it has told its errors
 	}
 }

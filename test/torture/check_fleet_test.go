@@ -1,0 +1,184 @@
+//go:build linux
+
+package torture_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// checkReaps: no job is reaped whose holder was neither killed nor stopped.
+func (s *story) checkReaps() {
+	var wrong []string
+	for _, e := range s.errors {
+		l := s.bySeat[e.Worker]
+		if job := s.jobs[e.Job]; job == nil || e.Ending == "failed" {
+			continue
+		}
+		switch {
+		case l == nil || !l.hit:
+			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %d, %v, was neither killed nor stopped (%s)", e.Job, e.Token, e.Worker, l, e.Ending))
+		case e.Ending == "died" && l.dead == never:
+			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %v lives", e.Job, e.Token, l))
+		case e.Ending == "stuck" && !l.stoppedFor(s.lease):
+			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %v was not stopped for as long as its lease", e.Job, e.Token, l))
+		}
+	}
+	s.complain("reaped without a reason", wrong)
+}
+
+// stoppedFor says whether a process was stopped for most of the time that
+// a lease may go without a renewal; it is renewed every third of it.
+func (l *life) stoppedFor(lease time.Duration) bool {
+	for _, st := range l.stops {
+		if st.to-st.from >= int64(lease)*2/3 {
+			return true
+		}
+	}
+	return l.dead != never && len(l.stops) > 0
+}
+
+// checkKeepers: a handler's context has ended before another could have its
+// job, unless its process was stopped or dead then.
+func (s *story) checkKeepers() {
+	ended := make(map[ref]int64) // the handler's end, or its context's
+	first := func(r ref, at int64) {
+		if t, ok := ended[r]; !ok || at < t {
+			ended[r] = at
+		}
+	}
+	for _, c := range s.calls["handle"] {
+		if c.answered() {
+			first(c.attempt(), c.to)
+		}
+	}
+	for _, e := range s.events["interrupted"] {
+		first(e.attempt(), e.At)
+	}
+	var wrong []string
+	for _, h := range s.calls["handle"] {
+		next, ok := s.claims[h.attempt().next()]
+		if !ok || h.from > next.to {
+			continue
+		}
+		at, known := ended[h.attempt()]
+		if (known && at <= next.to) || h.by.dead <= next.to || h.by.asleepAt(next.to) {
+			continue
+		}
+		wrong = append(wrong, fmt.Sprintf("job %d token %d at %s: %s claimed token %d %.3f s before",
+			h.ID, h.Token, h.by.name, next.by.name, h.Token+1, float64(at-next.to)/1e9))
+	}
+	s.complain("a handler that went on while another had its job", wrong)
+}
+
+func (l *life) asleepAt(at int64) bool {
+	// When it is continued a moment passes before its timers are looked at.
+	const moment = int64(50 * time.Millisecond)
+	return slices.ContainsFunc(l.stops, func(st span) bool { return st.from <= at && at <= st.to+moment }) ||
+		l.killed != 0 && l.killed <= at
+}
+
+// checkTicks: each tick was enqueued at most once (its key would be there twice),
+// by the holder of the leadership's token, under tokens that only grow.
+func (s *story) checkTicks() {
+	leaders := make(map[int64]*life)
+	var wrong []string
+	for _, e := range s.events["lead"] {
+		if other := leaders[e.Token]; other != nil && other != e.by {
+			wrong = append(wrong, fmt.Sprintf("token %d was held by %s and by %s", e.Token, other.name, e.by.name))
+		}
+		leaders[e.Token] = e.by
+	}
+	type tick struct {
+		id, token int64
+	}
+	var ticks []tick
+	for _, job := range s.jobs {
+		if job.Type != "Tick" {
+			continue
+		}
+		ticks = append(ticks, tick{job.ID, job.payload.Token})
+		// An election whose answer was lost is in no history; its process died.
+		if l := leaders[job.payload.Token]; l == nil || l.name != job.Process {
+			wrong = append(wrong, fmt.Sprintf("job %d: a tick by %s under token %d, which was %v's", job.ID, job.Process, job.payload.Token, l))
+		}
+	}
+	slices.SortFunc(ticks, func(a, b tick) int { return int(a.id - b.id) })
+	for i := 1; i < len(ticks); i++ {
+		if ticks[i].token < ticks[i-1].token {
+			wrong = append(wrong, fmt.Sprintf("job %d: a tick under token %d, after one under %d", ticks[i].id, ticks[i].token, ticks[i-1].token))
+		}
+	}
+	s.complain("ticks that are not their leader's", wrong)
+	s.Logf("ticks: %d, each once, under %d leaderships", len(ticks), len(leaders))
+}
+
+// checkDueTicks: of the ticks that were due while faults were made, 95 % were
+// enqueued. One is due when its interval has passed, whoever leads then.
+func (s *story) checkDueTicks() {
+	byName := make(map[string]int)
+	for _, job := range s.jobs {
+		if job.Type == "Tick" {
+			byName[strings.Fields(job.Key)[1]]++
+		}
+	}
+	due, got := 0, 0
+	for i, every := range s.ticks {
+		d := 1 + max(0, int((s.calm-s.begun-int64(time.Second))/int64(every)))
+		due += d
+		got += min(d, byName[fmt.Sprintf("torture-%d", i)])
+	}
+	s.Logf("ticks: %d of %d due ones were enqueued (%d %%)", got, due, 100*got/due)
+	if got*100 < 95*due {
+		s.Errorf("%d of %d due ticks were enqueued, want 95 %%", got, due)
+	}
+}
+
+// checkDrains: who is told to end does so within its time to drain and a second.
+func (s *story) checkDrains() {
+	const drain = time.Second // see fleet.worker
+	limit := drain + time.Second
+	if raceDetector {
+		limit += time.Second
+	}
+	var slow []string
+	n, most := 0, time.Duration(0)
+	for _, e := range s.faults {
+		l := s.lives[e.Note]
+		if e.Op != "term" || l.seat == 0 || l.killed != 0 || l.dead == never ||
+			slices.ContainsFunc(l.stops, func(st span) bool { return st.to > e.At }) {
+			continue
+		}
+		took := time.Duration(l.dead - s.afterStalls(e.At, l.dead))
+		n, most = n+1, max(most, took)
+		if took > limit {
+			slow = append(slow, fmt.Sprintf("%v took %v (at %.3f s)", l, took, float64(e.At-s.begun)/1e9))
+		}
+	}
+	s.complain("a drain that took too long", slow)
+	s.Logf("drains: %d, at most %v", n, most.Round(time.Millisecond))
+}
+
+// checkExec: no two commands of one job at once.
+func (s *story) checkExec(dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, "exec.log"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	var twice []string
+	starts := make(map[string]bool)
+	for line := range strings.Lines(string(text)) {
+		switch f := strings.Fields(line); f[0] {
+		case "twice":
+			twice = append(twice, "job "+f[1]+" token "+f[2])
+		case "start":
+			starts[f[1]] = true
+		}
+	}
+	s.complain("two commands of one job at once", twice)
+	s.Logf("exec: %d jobs' commands, %d of them twice at once", len(starts), len(twice))
+}
