@@ -119,12 +119,12 @@ func (o ExecOptions) run(ctx context.Context, command string, stdin []byte, env 
 		unguarded = errGuardGone
 	}
 	// The shell's process is there, if only as a zombie, until Wait: the number
-	// of its group can't be another's yet.
+	// of its group can't be another's before the guard has forgotten it.
 	_ = unix.Kill(-pgid, unix.SIGKILL)
 	<-exited
-	err = cmd.Wait()
 	awaitGroup(pgid)
 	o.Guard.remove(pgid)
+	err = cmd.Wait()
 
 	if errors.Is(err, exec.ErrWaitDelay) {
 		o.Logger.Warn("a process left the command's group and runs on with its output: it will not be ended",

@@ -58,7 +58,7 @@ const (
 var (
 	errGuardGone = errors.New("the guard process has ended")
 	// errLapsed is no fault of the command's: it is to run again, uncounted.
-	errLapsed = fmt.Errorf("the worker stood still for almost its lease: %w", jobs.Snooze(0))
+	errLapsed = fmt.Errorf("the worker stood still for almost its lease: %w", jobs.Snooze(100*time.Millisecond))
 )
 
 // NewGuard makes a guard; Start starts its process, and no command begins

@@ -87,13 +87,14 @@ func (a *attempt) renewed(p *Progress) {
 	}
 }
 
-// lose ends the handler's context because another may have the job. During a
+// lose ends the handler's context because another may have the job, and says
+// whether it did. During a
 // commit the job's row says nothing yet: the commit's own fence decides.
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lost = a.lost || a.state == committing
-	if a.state != handling {
+	if a.state != handling || a.ctx.Err() != nil {
 		return false
 	}
 	a.cancel(lease.ErrLost)
@@ -171,10 +172,17 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	switch {
 	case errors.As(err, &permanent):
 		o.Status = Failed
-	case errors.Is(cause, ErrDraining), errors.Is(cause, lease.ErrLost):
-		// Interrupted by us, not by its own fault. Where another does hold the
-		// job, the token has this refused.
+	case errors.Is(cause, ErrDraining):
 		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
+	case errors.Is(cause, lease.ErrLost):
+		// Interrupted by us, not by its own fault, as far as we know: the more often
+		// that happens, the longer it waits. Where another does hold the job, the
+		// token has this refused.
+		o := Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}
+		if before := int(a.Token) - a.Attempt; before > 0 {
+			o.Delay = retry.delay(before)
+		}
+		return o, true
 	case errors.As(err, &again) && again.uncounted:
 		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
 	case a.Attempt >= a.MaxAttempts:

@@ -63,7 +63,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 
-	kept := r.keep(handling)
+	kept := r.keep(handling, time.Now())
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { r.renewals(handling, kept) })
 	upkeep.Go(func() { r.reaps(handling) })

@@ -17,21 +17,22 @@ const (
 
 // keep starts the renewals of what is held, and makes their context the parent
 // of the attempts that start from now on. A new start trusts the leases from
-// now on: those that were granted before are covered by the context before.
-func (r *run) keep(handling context.Context) (stop func()) {
-	now := time.Now()
-	trusted, stop := lease.Keep(handling, now, r.opts.Lease, r.renew)
+// since on: those that were granted before are covered by the context before.
+func (r *run) keep(handling context.Context, since time.Time) (stop func()) {
+	trusted, stop := lease.Keep(handling, since, r.opts.Lease, r.renew)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trusted = trusted
 	r.slots.under(trusted)
-	r.vouch(now) // the end of what ran under the context before
-	r.vouch(now.Add(lease.Trust(r.opts.Lease)))
+	r.vouch(time.Now()) // the end of what ran under the context before
+	r.vouch(since.Add(lease.Trust(r.opts.Lease)))
 	return stop
 }
 
 // renewals starts anew each time the leases could not be trusted any more, as
-// jobs that are claimed after that are as good as any.
+// jobs that are claimed after that are as good as any. It renews at once then:
+// handlers that take their time to end still hold their jobs, and whoever takes
+// ended leases waits for nobody for long.
 func (r *run) renewals(handling context.Context, stop func()) {
 	for {
 		r.mu.Lock()
@@ -43,7 +44,7 @@ func (r *run) renewals(handling context.Context, stop func()) {
 			return
 		}
 		r.log.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
-		stop = r.keep(handling)
+		stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3))
 	}
 }
 

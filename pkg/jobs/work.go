@@ -19,7 +19,8 @@ var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
 // start runs the handlers of what was claimed, each in a goroutine. Their leases
 // were asked for at asked, which may be long ago: the process may have been
-// stopped. Until a renewal has covered them, that is what is trusted.
+// stopped, or the file locked. Until a renewal has covered them, that is what is
+// trusted; where it may end before the next renewal, they are given back.
 func (t *turns) start(claimed []Claimed, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,14 +28,15 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 	trusted := time.Until(until)
 	// A renewal that was under way with the claims may have been asked for later,
 	// and does not cover them.
-	if trusted > 0 && len(claimed) > 0 && until.Before(t.vouched) {
+	stale := trusted <= t.opts.Lease/3
+	if !stale && len(claimed) > 0 && until.Before(t.vouched) {
 		t.vouch(until)
 	}
 	for _, c := range claimed {
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
 		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
-		if trusted <= 0 {
+		if stale {
 			cancel(lease.ErrLost)
 		}
 		a.trust = time.AfterFunc(trusted, func() { a.lose() })

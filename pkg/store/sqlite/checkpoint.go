@@ -56,8 +56,9 @@ func (w *writer) copyBack(mode sqlite3.CheckpointMode) {
 
 // lastCopy brings all of the -wal file into a database that was moved away from
 // it. SQLite's own checkpoint at the end is left out then; but what was
-// acknowledged is to be in the file that somebody has taken, and must not be
-// found by the one that may lie in its place. Others of the fleet are at the same.
+// acknowledged is to be in the file that somebody has taken. Others of the fleet
+// are at the same. It is not for a file in whose place another lies: whoever has
+// opened that one writes to the same -wal.
 func (w *writer) lastCopy() {
 	for deadline := time.Now().Add(lastCopyTime); time.Now().Before(deadline); <-time.After(checkpointPause / 25) {
 		if _, _, err := w.conn.WALCheckpoint("main", sqlite3.CHECKPOINT_TRUNCATE); !errors.Is(err, sqlite3.BUSY) {

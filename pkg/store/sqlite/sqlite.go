@@ -136,7 +136,7 @@ func (db *DB) close() error {
 	}
 	// The last connection to close copies -wal back and removes it, if it can write.
 	if db.writer != nil && db.writer.conn != nil {
-		if db.file.still(db.path) != nil {
+		if db.file.movedAway(db.path) {
 			db.writer.lastCopy()
 		}
 		errs = append(errs, db.writer.conn.close())
