@@ -18,7 +18,7 @@ type conn struct {
 
 // uri is the file as a connection string. A path may hold '?' and '%'.
 func uri(path, options string) string {
-	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options}
+	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options + "&vfs=" + syncName}
 	return u.String()
 }
 

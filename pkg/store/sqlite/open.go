@@ -55,6 +55,7 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 	if err := db.prepareFiles(); err != nil {
 		return nil, err
 	}
+	registerVFS()
 	if err := db.connect(ctx); err != nil {
 		return nil, db.explain(err)
 	}

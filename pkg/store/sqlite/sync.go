@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/ncruces/go-sqlite3/vfs"
+)
+
+// syncVFS is the driver's own VFS but for what a failed sync of the -wal file
+// leaves behind.
+//
+// The kernel reports a failed write once, to the sync, and takes the pages for
+// clean then: they can be read and are not on the disk. To write them once more
+// and sync without an error does not put them there for certain either: ext4
+// leaves new blocks marked as never written, and they read as zeros when the
+// cache is gone. SQLite knows nothing of this. It would write the next frames over
+// the failed ones, be told that all is well, and after a power cut they would be
+// missing, with whatever was acknowledged since.
+//
+// So the pages are thrown out of the cache before the error is returned: then
+// SQLite still holds the lock under which it wrote, and nobody writes over them
+// before.
+//
+// The database file is left alone. A checkpoint that could not copy all is not
+// synced by SQLite, and its pages are not copied again: to throw them away would
+// lose them at once rather than at a power cut.
+type syncVFS struct{ vfs.VFSFilename }
+
+// syncName is how a connection string names it.
+const syncName = "shoal"
+
+func registerVFS() {
+	vfs.Register(syncName, syncVFS{vfs.Find("").(vfs.VFSFilename)})
+}
+
+// OpenFilename implements vfs.VFSFilename.
+func (v syncVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	file, flags, err := v.VFSFilename.OpenFilename(name, flags)
+	if own, ok := file.(osFile); ok && err == nil && flags&vfs.OPEN_WAL != 0 {
+		return &walFile{osFile: own, from: synced}, flags, nil
+	}
+	return file, flags, err
+}
+
+// osFile is what the driver's own files can do.
+type osFile interface {
+	vfs.FileHasMoved
+	vfs.FileLockState
+	vfs.FileMemoryMapper
+	vfs.FilePersistWAL
+	vfs.FilePowersafeOverwrite
+	vfs.FileSharedMemory
+	vfs.FileSizeHint
+	Fd() uintptr
+}
+
+// walFile is a connection's -wal file.
+type walFile struct {
+	osFile
+	from, end int64 // of what this connection has written since its last sync
+	done      int64 // the end of what was synced then, with all before it
+}
+
+// synced is where a connection's frames begin that has none.
+const synced = math.MaxInt64
+
+// WriteAt implements vfs.File.
+func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
+	f.from, f.end = min(f.from, at), max(f.end, at+int64(len(p)))
+	return f.osFile.WriteAt(p, at)
+}
+
+// Sync implements vfs.File. A connection that has written nothing syncs for a
+// checkpoint, without the write lock, and leaves the file to those who have.
+func (f *walFile) Sync(flags vfs.SyncFlag) error {
+	err := f.osFile.Sync(flags)
+	if f.from == synced {
+		return err
+	}
+	if err != nil {
+		f.forget()
+	} else {
+		f.done = f.end
+	}
+	f.from, f.end = synced, 0
+	return err
+}
+
+// forget throws the file out of the cache. Frames before our own are committed,
+// but may be those of a program that does not sync: what the disk does not have of
+// them is written once more, for the next sync.
+func (f *walFile) forget() {
+	others := make([]byte, max(0, f.from-f.done))
+	if _, err := f.ReadAt(others, f.done); err != nil {
+		others = nil
+	}
+	dropCache(f.Fd())
+	onDisk := make([]byte, len(others))
+	if _, err := f.ReadAt(onDisk, f.done); err != nil || !bytes.Equal(onDisk, others) {
+		_, _ = f.osFile.WriteAt(others, f.done) // the next sync tells of its error
+	}
+}
