@@ -11,35 +11,49 @@ import (
 	"time"
 )
 
-// checkReaps: no job is reaped whose holder was neither killed nor stopped.
+// checkReaps: no job is reaped whose holder was neither killed, or told to end,
+// nor stopped for as long as a lease may go without a renewal (it is renewed
+// every third of it), and each of these before the reap.
 func (s *story) checkReaps() {
+	reaps := make(map[ref]span)
+	for _, c := range s.events["reap"] {
+		for _, r := range c.Refs {
+			r.Failed = false
+			reaps[r] = c.span
+		}
+	}
 	var wrong []string
+	n := 0
 	for _, e := range s.errors {
-		l := s.bySeat[e.Worker]
-		if job := s.jobs[e.Job]; job == nil || e.Ending == "failed" {
+		if s.jobs[e.Job] == nil || e.Ending == "failed" {
 			continue
 		}
-		switch {
-		case l == nil || !l.hit:
-			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %d, %v, was neither killed nor stopped (%s)", e.Job, e.Token, e.Worker, l, e.Ending))
-		case e.Ending == "died" && l.dead == never:
-			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %v lives", e.Job, e.Token, l))
-		case e.Ending == "stuck" && !l.stoppedFor(s.lease):
-			wrong = append(wrong, fmt.Sprintf("job %d token %d: its worker %v was not stopped for as long as its lease", e.Job, e.Token, l))
+		n++
+		at, known := reaps[e.attempt()]
+		if !known { // the reaper died over it: it was before the next claim
+			at = span{0, never}
+			if next, ok := s.claims[e.attempt().next()]; ok {
+				at.to = next.to
+			}
 		}
+		l := s.bySeat[e.Worker]
+		if l != nil && (l.struck != 0 && l.struck <= at.to || e.Ending == "stuck" && l.stoppedBefore(at, s.lease)) {
+			continue
+		}
+		wrong = append(wrong, fmt.Sprintf("job %d token %d (%s at %.3f s): its worker %v had been neither killed nor stopped for its lease",
+			e.Job, e.Token, e.Ending, float64(at.to-s.begun)/1e9, l))
 	}
 	s.complain("reaped without a reason", wrong)
+	s.Logf("reaps: %d attempts, each of a worker that was killed or stopped before", n-len(wrong))
 }
 
-// stoppedFor says whether a process was stopped for most of the time that
-// a lease may go without a renewal; it is renewed every third of it.
-func (l *life) stoppedFor(lease time.Duration) bool {
-	for _, st := range l.stops {
-		if st.to-st.from >= int64(lease)*2/3 {
-			return true
-		}
-	}
-	return l.dead != never && len(l.stops) > 0
+// stoppedBefore says whether a reap may be the consequence of a stop: one that
+// was long enough by then, and not long ago.
+func (l *life) stoppedBefore(reap span, lease time.Duration) bool {
+	const graces = 3 * time.Second // what a reaper gives after a standstill, and a slow machine
+	return slices.ContainsFunc(l.stops, func(st span) bool {
+		return min(st.to, reap.to)-st.from >= int64(lease)*2/3 && st.to >= reap.from-int64(lease+graces)
+	})
 }
 
 // checkKeepers: a handler's context has ended before another could have its
@@ -118,19 +132,22 @@ func (s *story) checkTicks() {
 }
 
 // checkDueTicks: of the ticks that were due while faults were made, 95 % were
-// enqueued. One is due when its interval has passed, whoever leads then.
+// enqueued meanwhile. One is due when its interval has passed, whoever leads then.
 func (s *story) checkDueTicks() {
-	byName := make(map[string]int)
-	for _, job := range s.jobs {
-		if job.Type == "Tick" {
-			byName[strings.Fields(job.Key)[1]]++
+	enqueued := make(map[string]map[string]bool) // keys by schedule
+	for _, c := range s.calls["tick"] {
+		if key := c.Keys[0]; c.from <= s.calm && len(s.byKey[key]) > 0 {
+			if enqueued[c.Note] == nil {
+				enqueued[c.Note] = make(map[string]bool)
+			}
+			enqueued[c.Note][key] = true
 		}
 	}
 	due, got := 0, 0
 	for i, every := range s.ticks {
 		d := 1 + max(0, int((s.calm-s.begun-int64(time.Second))/int64(every)))
 		due += d
-		got += min(d, byName[fmt.Sprintf("torture-%d", i)])
+		got += min(d, len(enqueued[fmt.Sprintf("torture-%d", i)]))
 	}
 	s.Logf("ticks: %d of %d due ones were enqueued (%d %%)", got, due, 100*got/due)
 	if got*100 < 95*due {
@@ -153,7 +170,7 @@ func (s *story) checkDrains() {
 			slices.ContainsFunc(l.stops, func(st span) bool { return st.to > e.At }) {
 			continue
 		}
-		took := time.Duration(l.dead - s.afterStalls(e.At, l.dead))
+		took := time.Duration(l.dead - e.At - s.standstill(e.At, l.dead))
 		n, most = n+1, max(most, took)
 		if took > limit {
 			slow = append(slow, fmt.Sprintf("%v took %v (at %.3f s)", l, took, float64(e.At-s.begun)/1e9))

@@ -15,6 +15,7 @@ func (s *story) check(dir string) {
 	s.checkWhole()
 	s.checkEnqueues()
 	s.checkOutcomes()
+	s.checkAnswers()
 	s.checkEffects()
 	s.checkEnds()
 	s.checkReaps()
@@ -102,7 +103,7 @@ func (s *story) excused(c call) bool { return s.small && strings.Contains(c.answ
 // of that token by the same process. A job's tokens only grow.
 func (s *story) checkOutcomes() {
 	claimedBy := make(map[ref]*life)
-	var doubled, alien, shrunk, rejected []string
+	var doubled, alien, shrunk []string
 	for _, c := range s.turns() {
 		for _, cl := range c.answer.Claimed {
 			if other := claimedBy[cl.ref]; other != nil {
@@ -130,11 +131,7 @@ func (s *story) checkOutcomes() {
 		if !c.known() {
 			continue
 		}
-		if !c.happened() && (s.excused(c) || c.by.told) { // its last words may come too late
-			continue
-		}
 		if !c.happened() {
-			rejected = append(rejected, c.by.name+": "+c.answer.Err)
 			continue
 		}
 		for _, o := range c.Outcomes {
@@ -154,8 +151,20 @@ func (s *story) checkOutcomes() {
 	s.complain("two accepted outcomes of one token", doubled)
 	s.complain("an outcome without a claim of its token", alien)
 	s.complain("a token that did not grow", shrunk)
-	s.complain("a turn failed", rejected)
 	s.Logf("outcomes: %d accepted, %d doubled, %d late and refused; %d claims", len(accepted), len(doubled), late, len(claimedBy))
+}
+
+// checkAnswers: nothing that a worker asked of the file failed without a reason.
+func (s *story) checkAnswers() {
+	var wrong []string
+	for _, op := range []string{"turn", "finish", "tick", "renew", "reap", "leave"} {
+		for _, c := range slices.Concat(s.calls[op], s.events[op]) {
+			if c.answered() && c.answer.Fate == failed && !s.excused(c) && !s.disturbed(c) {
+				wrong = append(wrong, fmt.Sprintf("%s of %s (at %.3f s): %s", op, c.by.name, float64(c.from-s.begun)/1e9, c.answer.Err))
+			}
+		}
+	}
+	s.complain("a call failed without a reason", wrong)
 }
 
 // checkEffects: what a handler wrote in Job.Commit is there once, and only if

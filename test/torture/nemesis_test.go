@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,6 +97,17 @@ func (f *fleet) killGuard(p *process) {
 	_ = unix.Kill(guard, unix.SIGKILL)
 }
 
+// hasSeat says whether a process has the seats' file open: the number in the
+// fleet's table may be that of another PID namespace, and a stranger's here.
+func hasSeat(pid int, db string) bool {
+	fds := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, _ := os.ReadDir(fds)
+	return slices.ContainsFunc(entries, func(fd os.DirEntry) bool {
+		to, err := os.Readlink(filepath.Join(fds, fd.Name()))
+		return err == nil && to == db+"-workers"
+	})
+}
+
 // hitHost kills or stops a worker of the fleet whose guests we are. Its own
 // supervisor starts another.
 func (f *fleet) hitHost(rng *rand.Rand) {
@@ -105,7 +117,7 @@ func (f *fleet) hitHost(rng *rand.Rand) {
 	}
 	var hosts []int
 	for _, w := range query[struct{ PID int }](f, f.db, `SELECT pid AS PID FROM sync_workers ORDER BY id`) {
-		if !ours[w.PID] {
+		if !ours[w.PID] && hasSeat(w.PID, f.db) {
 			hosts = append(hosts, w.PID)
 		}
 	}

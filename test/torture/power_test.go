@@ -101,6 +101,7 @@ func TestPowerCut(t *testing.T) {
 	makeFile(t, o.db)
 	rng := rand.New(rand.NewPCG(o.seed, 2))
 	acknowledged, began := 0, time.Now()
+	kept := make(map[string]int64) // acknowledged before any of the cuts, by key: the job
 	for cut := range *cutsFlag {
 		f := newFleet(t, o, binary)
 		var up []*process
@@ -122,7 +123,10 @@ func TestPowerCut(t *testing.T) {
 			<-p.done
 		}
 		v.restore(t)
-		acknowledged += checkAfterCut(t, o, f.dir, at)
+		n := checkAfterCut(t, o, f.dir, at, kept)
+		if acknowledged += n; n == 0 {
+			t.Error("nothing was acknowledged before this cut")
+		}
 		if t.Failed() {
 			t.Fatalf("after cut %d of seed %d", cut+1, o.seed)
 		}
@@ -139,8 +143,9 @@ func fileSize(f *fleet, p *process) int64 {
 }
 
 // checkAfterCut compares the histories of the processes that a power cut hit
-// with the file, and returns how much of it was acknowledged before.
-func checkAfterCut(t *testing.T, o options, dir string, cut int64) (acknowledged int) {
+// with the file, and returns how much of it was acknowledged before. What was
+// acknowledged before earlier cuts is looked at again.
+func checkAfterCut(t *testing.T, o options, dir string, cut int64, kept map[string]int64) (acknowledged int) {
 	t.Helper()
 	s := tell(t, o, dir)
 	told := func(c call) bool { return c.happened() && c.to < cut }
@@ -148,11 +153,15 @@ func checkAfterCut(t *testing.T, o options, dir string, cut int64) (acknowledged
 	var lost []string
 	for _, c := range s.calls["enqueue"] {
 		for i, key := range c.Keys {
-			if rows := s.byKey[key]; told(c) && (len(rows) != 1 || rows[0].ID != c.answer.IDs[i]) {
-				lost = append(lost, "enqueue "+key)
-			} else if told(c) {
+			if told(c) {
 				acknowledged++
+				kept[key] = c.answer.IDs[i]
 			}
+		}
+	}
+	for key, id := range kept {
+		if rows := s.byKey[key]; len(rows) != 1 || rows[0].ID != id {
+			lost = append(lost, "enqueue "+key)
 		}
 	}
 	for _, c := range s.turns() {

@@ -47,8 +47,7 @@ type life struct {
 	killed   int64 // when the signal was sent, by us or at a point; 0: never
 	dead     int64
 	end      string
-	told     bool   // to end
-	hit      bool   // by something that may cost it its jobs
+	struck   int64  // when something was done to it that ends it, be it a polite word; 0: never
 	stops    []span // with the time at which it was continued
 	stalls   []span // those in a commit
 	lastTurn int64  // the last that is known of its turns
@@ -153,14 +152,12 @@ func (s *story) conductor(events []event) {
 			}
 		case "kill":
 			if l.killed == 0 {
-				l.killed, l.hit = e.At, true
+				l.killed = e.At
+				l.strike(e.At)
 			}
 		case "kill guard", "term":
-			l.hit, l.told = true, true
-		case "stop":
-			l.hit = true
+			l.strike(e.At)
 		case "stopped", "stopped in a commit":
-			l.hit = true
 			l.stops = append(l.stops, span{e.At, never})
 			if e.Op != "stopped" {
 				l.stalls = append(l.stalls, span{e.At, never})
@@ -190,9 +187,9 @@ func (s *story) process(h record) {
 			l.seat = e.ID
 			s.bySeat[e.ID] = l
 		case e.Op == "point":
-			l.hit = true
 			if strings.HasSuffix(e.Note, "SIGKILL") {
 				l.killed = e.At
+				l.strike(e.At)
 			}
 		case e.Call == 0:
 			s.events[e.Op] = append(s.events[e.Op], call{event: e, answer: e, by: l, span: span{max(e.From, 0), e.At}})
@@ -220,6 +217,41 @@ func (s *story) complain(what string, list []string) {
 	}
 	slices.Sort(list)
 	s.Errorf("%s: %d times:\n\t%s", what, len(list), strings.Join(list[:min(len(list), 8)], "\n\t"))
+}
+
+// strike notes that something ends the process from then on.
+func (l *life) strike(at int64) {
+	if l.struck == 0 || at < l.struck {
+		l.struck = at
+	}
+}
+
+// standstill is for how long, between two times, nobody could write: a process
+// was stopped in a commit, or the disk was full.
+func (s *story) standstill(from, to int64) (total int64) {
+	var spans []span
+	for _, l := range s.lives {
+		for _, st := range l.stalls {
+			if st.from < to && st.to > from {
+				spans = append(spans, span{max(st.from, from), min(st.to, to)})
+			}
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return int(a.from - b.from) })
+	for _, st := range spans {
+		total += max(0, st.to-max(st.from, from))
+		from = max(from, st.to)
+	}
+	return total
+}
+
+// disturbed says that something was done to the caller, or to the file, that
+// explains why a call failed: it was told to end before the answer, or something
+// stood still for a while.
+func (s *story) disturbed(c call) bool {
+	since := c.from - int64(s.lease) // a lease that was lost is told later
+	return c.by.struck != 0 && c.by.struck <= c.to || s.standstill(since, c.to) > 0 ||
+		slices.ContainsFunc(c.by.stops, func(st span) bool { return st.from < c.to && st.to > since })
 }
 
 func (l *life) String() string {

@@ -10,12 +10,14 @@
 package torture_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,10 +46,28 @@ func TestMain(m *testing.M) {
 		os.Exit(play(text))
 	}
 	flag.Parse()
+	if err := checkFlags(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	if *mutantsFlag {
 		os.Exit(runMutants(os.Stdout))
 	}
 	os.Exit(m.Run())
+}
+
+// checkFlags refuses what would test nothing.
+func checkFlags() error {
+	known := slices.ContainsFunc(mutants, func(m mutant) bool { return m.name == *mutantFlag })
+	switch {
+	case *mutantFlag != "" && !known:
+		return fmt.Errorf("-mutant %s: there is none of that name; see mutants_test.go", *mutantFlag)
+	case *seedsFlag < 1, *workersFlag < 2, *cutsFlag < 1, *leadersFlag < 1, *rateFlag < 1:
+		return errors.New("seeds, cuts, leaders and rate are at least 1, workers 2")
+	case *durationFlag < time.Second, *everyFlag <= 0:
+		return errors.New("duration is at least 1s, every more than 0")
+	}
+	return nil
 }
 
 // runDir is a folder for a run's files.
