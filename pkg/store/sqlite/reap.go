@@ -152,7 +152,7 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 // the others could not renew, or not be seen to.
 func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
 	still := locked && r.version == version
-	stood := still || now.Sub(r.last) > 2*grace
+	stood := still || !r.last.IsZero() && now.Sub(r.last) > 2*grace
 	if !still {
 		r.still = now
 	}
@@ -171,7 +171,7 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now
 	for ref := range expired {
 		since, known := r.suspects[ref]
 		switch {
-		case known && now.Sub(since) >= grace:
+		case known && now.Sub(since) >= grace && now.Sub(r.stood) >= stallGrace:
 			stuck = append(stuck, ref)
 		case !known && !still: // else the file can't be told
 			fresh = append(fresh, ref)
