@@ -145,7 +145,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	defer func() { _ = exec.Command("umount", "-l", dir).Run() }()
 	o := options{
-		seed: seed(t), duration: *durationFlag / 2, workers: 4, producers: 2, rate: *rateFlag, every: *everyFlag,
+		seed: seed(t), duration: min(*durationFlag/2, 30*time.Second), workers: 4, producers: 2, rate: *rateFlag, every: *everyFlag,
 		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, small: true, db: filepath.Join(dir, "shoal.db"),
 	}
 	makeFile(t, o.db)

@@ -133,15 +133,12 @@ const openPatience = 15 * time.Second
 
 // connect opens the connections and migrates.
 func (db *DB) connect(ctx context.Context) (err error) {
-	first, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
+	first, err := db.first(ctx)
 	if err != nil {
 		return err
 	}
 	// It stays open until the others are: the last one to close removes -wal.
 	defer func() { err = errors.Join(err, first.close()) }()
-	if err := errors.Join(setWAL(ctx, first), migrate(first, db.path)); err != nil {
-		return fmt.Errorf("open %s: %w", db.path, err)
-	}
 	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
 		return err
 	}
@@ -174,19 +171,26 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	return db.ownFiles() // SQLite has made -wal anew if the database was empty
 }
 
-// setWAL turns to WAL mode. On a fresh file, that many open at once, SQLite may
-// say BUSY without having asked the busy handler: whoever wins does it for all.
-func setWAL(ctx context.Context, c *conn) error {
+// first opens a connection, turns to WAL mode and migrates. While others open a
+// fresh file, or close it, SQLite may say BUSY without having asked the busy
+// handler: then all of it is tried again. Whoever wins does it for all.
+func (db *DB) first(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	for {
-		err := c.Exec(`PRAGMA journal_mode = WAL`)
+		c, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
+		if err == nil {
+			if err = errors.Join(c.Exec(`PRAGMA journal_mode = WAL`), migrate(c, db.path)); err == nil {
+				return c, nil
+			}
+			err = fmt.Errorf("open %s: %w", db.path, errors.Join(err, c.close()))
+		}
 		if !errors.Is(err, sqlite3.BUSY) {
-			return err
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("another program keeps it locked: %w", err)
+			return nil, fmt.Errorf("another program keeps it locked: %w", err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
