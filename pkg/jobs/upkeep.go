@@ -43,7 +43,7 @@ func (r *run) renewals(handling context.Context, stop func()) {
 		if handling.Err() != nil {
 			return
 		}
-		r.log.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
+		r.failing.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
 		stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3))
 	}
 }

@@ -54,7 +54,7 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 		if again.Type == "Exec" { // nobody notes the beginning of a command
 			at = again.to
 		}
-		if !ok || at == 0 {
+		if !ok || at == 0 || slices.ContainsFunc(again.by.stops, func(st span) bool { return st.from < at && st.to > again.from }) {
 			struckTwice++ // who took it over was hit, too
 			continue
 		}

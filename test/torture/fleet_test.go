@@ -154,7 +154,7 @@ func (f *fleet) attend(place int, role func(place, n int) role) {
 func (f *fleet) continued(p *process, rng *rand.Rand) {
 	d := time.Duration((0.1 + 0.7*rng.Float64()) * float64(f.lease))
 	what := "stopped"
-	past := rng.IntN(2) == 0
+	past := rng.IntN(4) > 0
 	switch {
 	case p.holdsWriteLock():
 		what = "stopped in a commit"

@@ -45,7 +45,7 @@ func (f *fleet) nemesis() {
 		case kind < 26:
 			f.note("term", p, "")
 			p.signal(unix.SIGTERM)
-		case kind < 54:
+		case kind < 62:
 			f.note("stop", p, "")
 			p.signal(unix.SIGSTOP)
 		default:

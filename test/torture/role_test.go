@@ -69,6 +69,9 @@ func (r role) play(ctx context.Context) error {
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), os.Stderr, zap.InfoLevel))
 	now := openClock(r.Dir).now
 	q, err := store.Open(ctx, r.DB, store.Options{Now: now, Logger: log})
+	if err != nil && ctx.Err() != nil {
+		return nil // told to end before it began
+	}
 	if err != nil {
 		return err
 	}

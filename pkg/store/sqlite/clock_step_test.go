@@ -64,3 +64,55 @@ func TestClockStepsBack(t *testing.T) {
 		})
 	}
 }
+
+// TestClockStepsBackKeepsPlace: a job that ran when the wall clock went back, and
+// whose worker then dies, runs again before those that came after it.
+func TestClockStepsBackKeepsPlace(t *testing.T) {
+	var offset atomic.Int64
+	offset.Store(int64(time.Hour))
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	options := sqlite.Options{Now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }}
+	db, doomed := open(t, path, options), open(t, path, options)
+	defer db.Close()
+	defer doomed.Close()
+	n := jobs.New{Type: "A", Payload: []byte(`1`)}
+	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Minute}
+	dies, err := doomed.Join(t.Context(), jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seat, err := db.Join(t.Context(), jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reap := func() (n int) {
+		reaped, err := seat.Reap(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(reaped)
+	}
+	reap() // to know the clock
+	added, err := db.Enqueue(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if turn, err := dies.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
+	}
+	if _, err := db.Enqueue(t.Context(), n, n, n); err != nil {
+		t.Fatal(err)
+	}
+	offset.Store(0)
+	reap()
+	if err := doomed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := reap(); n != 1 {
+		t.Fatalf("%d jobs were reaped, want 1", n)
+	}
+	turn, err := seat.Turn(t.Context(), nil, want)
+	if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != added[0].ID {
+		t.Errorf("claimed %+v, %v; want job %d first", turn.Claimed, err, added[0].ID)
+	}
+}

@@ -37,13 +37,15 @@ func (s *seat) steppedBack() (bool, error) {
 // rewindBite is how many jobs are moved in one transaction.
 const rewindBite = 500
 
-// rewind moves the pending jobs from the clock's former future back by as much
-// as they are ahead, and their times with them: who comes second finds nothing.
+// rewind moves the jobs from the clock's former future back by as much as they
+// are ahead, and their times with them: who comes second finds nothing. Those that
+// run are moved too, as they are to keep their place if they are given back.
 func (s *seat) rewind(ctx context.Context) error {
 	const ahead = `max(created_at, coalesce(started_at, 0)) - ?1`
 	rows, err := s.db.readers.QueryContext(ctx, `
 		SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
-		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2`, s.db.now(), clockSlack)
+		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2
+		UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2`, s.db.now(), clockSlack)
 	if err != nil {
 		return wrapError("rewind", err)
 	}
@@ -64,7 +66,7 @@ func (s *seat) rewind(ctx context.Context) error {
 		err := s.db.writer.do(ctx, func(t *tx) error {
 			_, err := t.exec(`UPDATE sync_jobs SET run_at = run_at - (`+ahead+`), due = 0,
 					created_at = min(created_at, ?1), started_at = min(started_at, ?1)
-				WHERE id IN (SELECT value FROM json_each(?3)) AND status = 'pending' AND `+ahead+` > ?2`,
+				WHERE id IN (SELECT value FROM json_each(?3)) AND status IN ('pending', 'running') AND `+ahead+` > ?2`,
 				t.now, clockSlack, bite)
 			return err
 		})
