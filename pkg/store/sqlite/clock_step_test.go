@@ -76,7 +76,7 @@ func TestClockStepsBackKeepsPlace(t *testing.T) {
 	defer db.Close()
 	defer doomed.Close()
 	n := jobs.New{Type: "A", Payload: []byte(`1`)}
-	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Minute}
+	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Minute, Limit: jobs.Limits{MaxAttempts: 3}}
 	dies, err := doomed.Join(t.Context(), jobs.Info{})
 	if err != nil {
 		t.Fatal(err)
