@@ -75,12 +75,17 @@ func (w *writer) connect() error {
 		}
 		w.conn = nil
 	}
-	wait := w.db.patience(w.wanted)
-	c, err := newConn(w.db.path, func(ctx context.Context, count int) bool {
-		return !w.checkpointing && wait(ctx, count) // a checkpoint holds the lock that everybody waits for
-	}, false)
+	// To open it is worth a wait, whoever waits for it.
+	c, err := newConn(w.db.path, patience(openPatience, func() bool { return w.db.alive.Err() == nil }), false)
 	if err != nil {
 		return err
+	}
+	wait := w.db.patience(w.wanted)
+	err = c.BusyHandler(func(ctx context.Context, count int) bool {
+		return !w.checkpointing && wait(ctx, count) // a checkpoint holds the lock that everybody waits for
+	})
+	if err != nil {
+		return errors.Join(err, c.close())
 	}
 	// In place of SQLite's own hook, which checkpoints inside the commit.
 	c.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error { w.walPages = pages; return nil })
