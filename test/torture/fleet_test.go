@@ -122,14 +122,10 @@ func (f *fleet) attend(place int, role func(place, n int) role) {
 		if r.Role == "worker" && f.faulting.Err() == nil {
 			at = f.points(rng)
 		}
-		p := start(f, f.binary, r, at)
-		f.note("start", p, at)
-		f.mu.Lock()
-		f.all = append(f.all, p)
-		if r.Role == "worker" {
-			f.workersUp[place] = p
+		p := f.start(place, r, at)
+		if p == nil {
+			return
 		}
-		f.mu.Unlock()
 		for p.alive() {
 			select {
 			case <-p.stopped:
@@ -143,11 +139,25 @@ func (f *fleet) attend(place int, role func(place, n int) role) {
 		}
 		f.mu.Unlock()
 		f.faults.add(event{At: p.ended, Op: "dead", ID: int64(p.pid), Note: p.Name, Keys: []string{p.end()}})
-		if r.Role == "producer" && p.status.Exited() {
-			return // it was told to
-		}
 		pause(f.running, time.Duration(rng.IntN(300))*time.Millisecond)
 	}
+}
+
+// start starts a process at a place; nil: it is too late for a producer. Who looks
+// at the fleet's processes when faults are over finds all the producers there are.
+func (f *fleet) start(place int, r role, at string) *process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Role == "producer" && f.faulting.Err() != nil {
+		return nil
+	}
+	p := start(f, f.binary, r, at)
+	f.note("start", p, at)
+	f.all = append(f.all, p)
+	if r.Role == "worker" {
+		f.workersUp[place] = p
+	}
+	return p
 }
 
 // continued continues a process that was stopped, after a while, or kills it.
@@ -203,10 +213,19 @@ func (f *fleet) run(nemesis func()) {
 func (f *fleet) settle() {
 	f.Helper()
 	f.note("calm", &process{}, "")
-	f.eachUp("producer", func(p *process) { p.signal(unix.SIGTERM) })
+	defer func() {
+		if left := ` FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '` + f.queue + `'`; f.Failed() {
+			out, _ := trySQL(f.db, "SELECT 'left', count(*)"+left, ".mode line", "SELECT unixepoch() AS now, *"+left+" LIMIT 5",
+				"SELECT * FROM sync_workers")
+			f.Logf("wall clock %v ahead\n%s", time.Duration(f.clock.offset.Load()), out)
+		}
+	}()
 	eventually(f, "all jobs to have ended", 90*time.Second, func() bool {
 		up := 0
-		f.eachUp("producer", func(*process) { up++ })
+		f.eachUp("producer", func(p *process) {
+			up++
+			p.signal(unix.SIGTERM) // again and again: one may have begun just now
+		})
 		return up == 0 && number(f, f.db, `SELECT count(*) FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '`+f.queue+`'`) == 0
 	})
 	f.halt()

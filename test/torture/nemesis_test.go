@@ -29,7 +29,6 @@ func (f *fleet) nemesis() {
 			f.pinWAL(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
 		case kind < 8 && f.guest:
 			f.hitHost(rng)
-		case kind < 8 && !*clockFlag:
 		case kind < 8:
 			hours := rng.IntN(3) - 1
 			f.note("clock", &process{}, strconv.Itoa(hours)+" h")

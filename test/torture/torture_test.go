@@ -35,11 +35,7 @@ var (
 	cutsFlag     = flag.Int("cuts", 8, "power cuts")
 	leadersFlag  = flag.Int("leaders", 12, "leaders that are killed or stopped")
 	homeFlag     = flag.String("home", "", "be guests of the running fleet of this home, and hit it, too")
-	// A process that is stopped in a commit and continued after a step back of the
-	// clock can write times that nobody moves back any more: until that is mended
-	// the short run of scripts/test does without.
-	clockFlag = flag.Bool("clock", !raceDetector, "wall clocks that jump")
-	keepFlag  = flag.String("keep", "", "a folder in which histories, logs and database are left")
+	keepFlag     = flag.String("keep", "", "a folder in which histories, logs and database are left")
 )
 
 func TestMain(m *testing.M) {
@@ -154,7 +150,11 @@ func TestDiskFull(t *testing.T) {
 	}
 	makeFile(t, o.db)
 	f := newFleet(t, o, build(t, true))
-	f.run(f.nemesis)
+	f.run(func() {
+		pause(f.faulting, o.duration/5) // then all are at work
+		f.fill(o.lease * 3 / 2)
+		f.nemesis()
+	})
 	s := tell(t, o, f.dir)
 	s.check(f.dir)
 	s.figures()

@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -114,5 +115,58 @@ func TestClockStepsBackKeepsPlace(t *testing.T) {
 	turn, err := seat.Turn(t.Context(), nil, want)
 	if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != added[0].ID {
 		t.Errorf("claimed %+v, %v; want job %d first", turn.Claimed, err, added[0].ID)
+	}
+}
+
+// TestClockStepsBackInACommit: what read the time before the step and is written
+// after it, by a process that was stopped between the two, is moved, too.
+func TestClockStepsBackInACommit(t *testing.T) {
+	var offset atomic.Int64
+	offset.Store(int64(time.Hour))
+	now := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+	inCommit, goOn := make(chan struct{}), make(chan struct{})
+	slowly := func() time.Time {
+		read := now()
+		close(inCommit)
+		<-goOn
+		return read
+	}
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	db := open(t, path, sqlite.Options{Now: now})
+	defer db.Close()
+	slow := open(t, path, sqlite.Options{Now: slowly})
+	defer slow.Close()
+	seat, err := db.Join(t.Context(), jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seat.Reap(t.Context()); err != nil { // to know the clock
+		t.Fatal(err)
+	}
+	enqueued, reaped := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := slow.Enqueue(context.Background(), jobs.New{Type: "A", Payload: []byte(`1`)})
+		enqueued <- err
+	}()
+	<-inCommit
+	offset.Store(0)
+	go func() {
+		_, err := seat.Reap(context.Background())
+		reaped <- err
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for len(reaped) == 0 && db.Waits() == 0 {
+		<-tick.C
+	}
+	close(goOn)
+	for _, ended := range []chan error{enqueued, reaped} {
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
+	if turn, err := seat.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+		t.Errorf("claimed %+v, %v; the next is due in %v; want the job, now", turn.Claimed, err, turn.Next)
 	}
 }

@@ -39,12 +39,8 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if err := s.db.stillThere(); err != nil {
 		return nil, err
 	}
-	if back, err := s.steppedBack(); err != nil {
-		return nil, wrapError("look at the clock", err)
-	} else if back {
-		if err := s.rewind(ctx); err != nil {
-			return nil, err
-		}
+	if err := s.followClock(ctx); err != nil {
+		return nil, wrapError("follow the wall clock", err)
 	}
 	var all []member
 	expired := make(map[jobs.Ref]bool)

@@ -17,21 +17,30 @@ import (
 // seconds.
 const clockSlack = 1
 
-// steppedBack says whether the wall clock has gone back against the kernel's
-// since the last call, or, at the first, since the newest job was made.
-func (s *seat) steppedBack() (bool, error) {
+// followClock moves what was written before a step back of the wall clock. It
+// knows of one by the kernel's clock since the last call, or, at the first, by
+// the newest job's time. A step counts as followed only when all could be moved.
+func (s *seat) followClock(ctx context.Context) error {
 	offset := s.db.now() - float64(s.db.clock.Now())/1000
-	before := s.offset
-	s.offset = offset
-	if before != 0 {
-		return offset < before-clockSlack, nil
+	back := offset < s.offset-clockSlack
+	if s.offset == 0 {
+		var newest float64
+		err := s.db.read(func(c *conn) error {
+			return c.query(`SELECT created_at FROM sync_jobs ORDER BY id DESC LIMIT 1`,
+				func(s *sqlite3.Stmt) error { newest = s.ColumnFloat(0); return nil })
+		})
+		if err != nil {
+			return err
+		}
+		back = newest > s.db.now()+clockSlack
 	}
-	var newest float64
-	err := s.db.read(func(c *conn) error {
-		return c.query(`SELECT created_at FROM sync_jobs ORDER BY id DESC LIMIT 1`,
-			func(s *sqlite3.Stmt) error { newest = s.ColumnFloat(0); return nil })
-	})
-	return newest > s.db.now()+clockSlack, err
+	if back {
+		if err := s.rewind(ctx); err != nil {
+			return err
+		}
+	}
+	s.offset = offset
+	return nil
 }
 
 // rewindBite is how many jobs are moved in one transaction.
@@ -40,26 +49,33 @@ const rewindBite = 500
 // rewind moves the jobs from the clock's former future back by as much as they
 // are ahead, and their times with them: who comes second finds nothing. Those that
 // run are moved too, as they are to keep their place if they are given back.
+//
+// A transaction reads the wall clock after it got the write lock. So an empty one
+// comes first: after it, whoever had read the former time (and was stopped with
+// it, perhaps) has written it.
 func (s *seat) rewind(ctx context.Context) error {
+	if err := s.db.writer.do(ctx, func(*tx) error { return nil }); err != nil {
+		return err
+	}
 	const ahead = `max(created_at, coalesce(started_at, 0)) - ?1`
 	rows, err := s.db.readers.QueryContext(ctx, `
 		SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
 		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2
 		UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2`, s.db.now(), clockSlack)
 	if err != nil {
-		return wrapError("rewind", err)
+		return err
 	}
 	defer rows.Close()
 	var ids []int64
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
-			return wrapError("rewind", err)
+			return err
 		}
 		ids = append(ids, id)
 	}
 	if err := rows.Err(); err != nil {
-		return wrapError("rewind", err)
+		return err
 	}
 	for start := 0; start < len(ids); start += rewindBite {
 		bite, _ := json.Marshal(ids[start:min(start+rewindBite, len(ids))]) // numbers: no error
@@ -71,7 +87,7 @@ func (s *seat) rewind(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return wrapError("rewind", err)
+			return err
 		}
 	}
 	if len(ids) > 0 {
