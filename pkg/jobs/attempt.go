@@ -172,6 +172,8 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	switch {
 	case errors.As(err, &permanent):
 		o.Status = Failed
+	case errors.As(err, &again) && again.uncounted:
+		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
 	case errors.Is(cause, ErrDraining):
 		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
 	case errors.Is(cause, lease.ErrLost):
@@ -183,8 +185,6 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 			o.Delay = retry.delay(before)
 		}
 		return o, true
-	case errors.As(err, &again) && again.uncounted:
-		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
 	case a.Attempt >= a.MaxAttempts:
 		o.Status = Failed
 	case errors.As(err, &again):

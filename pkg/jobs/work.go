@@ -20,7 +20,8 @@ var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 // start runs the handlers of what was claimed, each in a goroutine. Their leases
 // were asked for at asked, which may be long ago: the process may have been
 // stopped, or the file locked. Until a renewal has covered them, that is what is
-// trusted; where it may end before the next renewal, they are given back.
+// trusted; where it may end before the next renewal, they are given back, and no
+// handler sees them.
 func (t *turns) start(claimed []Claimed, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,6 +68,10 @@ func (r *run) work(a *attempt) {
 		}
 		r.settle(a, err, time.Since(started))
 	}()
+	if a.ctx.Err() != nil { // over before it began
+		err = Snooze(0)
+		return
+	}
 	err = r.handlers[a.Type](a.ctx, a)
 	if err != nil {
 		_ = err.Error() // where it panics, it is to do so here

@@ -47,13 +47,17 @@ func (s *story) checkReaps() {
 	s.Logf("reaps: %d attempts, each of a worker that was killed or stopped before", n-len(wrong))
 }
 
-// stoppedBefore says whether a reap may be the consequence of a stop: one that
-// was long enough by then, and not long ago.
+// stoppedBefore says whether a reap may be the consequence of stops: of such as
+// were long enough together by then, and not long ago.
 func (l *life) stoppedBefore(reap span, lease time.Duration) bool {
 	const graces = 3 * time.Second // what a reaper gives after a standstill, and a slow machine
-	return slices.ContainsFunc(l.stops, func(st span) bool {
-		return min(st.to, reap.to)-st.from >= int64(lease)*2/3 && st.to >= reap.from-int64(lease+graces)
-	})
+	total := int64(0)
+	for _, st := range l.stops {
+		if st.from < reap.to && st.to >= reap.from-int64(lease+graces) {
+			total += min(st.to, reap.to) - st.from
+		}
+	}
+	return total >= int64(lease)*2/3
 }
 
 // checkKeepers: a handler's context has ended before another could have its

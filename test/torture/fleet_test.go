@@ -108,7 +108,7 @@ func (f *fleet) worker(place, n int) role {
 	return role{
 		Role: "worker", Name: fmt.Sprintf("worker-%d-%03d", place, n), DB: f.db, Dir: f.dir,
 		Queue: f.queue, Lease: f.lease, Poll: time.Second, Drain: time.Second,
-		Slots: 8, Ticks: f.ticks,
+		Slots: 16, Ticks: f.ticks,
 	}
 }
 

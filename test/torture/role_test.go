@@ -118,8 +118,8 @@ func (r role) work(ctx context.Context, rec *recorder, now func() time.Time, log
 	}()
 	o := jobs.WorkerOptions{
 		Concurrency: r.Slots, Queues: []jobs.Queue{{Name: r.Queue}},
-		Lease: r.Lease, Poll: r.Poll, Drain: r.Drain, RetryDelay: 50 * time.Millisecond,
-		MaxAttempts: 25, Guard: guard, Now: now, Logger: log,
+		Lease: r.Lease, Poll: r.Poll, Drain: r.Drain, RetryDelay: 10 * time.Millisecond,
+		MaxAttempts: 12, Guard: guard, Now: now, Logger: log,
 	}
 	for i, every := range r.Ticks {
 		o.Schedules = append(o.Schedules, jobs.Schedule{Name: fmt.Sprintf("torture-%d", i), Every: every,
