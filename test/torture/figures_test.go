@@ -38,11 +38,11 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 		}
 		again, ok := s.claims[r.next()]
 		hit, stop := l.killed, false
-		if e.Ending == "stuck" {
+		if e.Ending == "stuck" && ok && !l.killedAwake(again.to) {
 			// The stop in which the lease ended: the last before it ran again.
 			stop = true
 			for _, st := range l.stops {
-				if ok && st.from < again.to {
+				if st.from < again.to {
 					hit = st.from
 				}
 			}
@@ -62,6 +62,13 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 		list = append(list, recovery{job: r.ID, hit: hit, wait: time.Duration(at - hit - still), still: still > 0, by: l, stop: stop})
 	}
 	return list, struckTwice
+}
+
+// killedAwake says that the process was killed by then, and not in a stop: whatever
+// the reaper took it for, it was dead.
+func (l *life) killedAwake(by int64) bool {
+	return l.killed != 0 && l.killed < by &&
+		!slices.ContainsFunc(l.stops, func(st span) bool { return st.from < l.killed && st.to >= l.killed })
 }
 
 // figures prints what the faults were and what they cost.
@@ -118,7 +125,7 @@ func (s *story) figures() {
 		if r.stop {
 			most += s.lease
 		}
-		if r.still { // then everybody is given time to renew first
+		if r.still && r.stop { // then everybody is given time to renew first
 			most += 2 * time.Second
 		}
 		if r.wait > most || r.wait < 0 {

@@ -98,7 +98,7 @@ var mutants = []mutant{
 		patches: []patch{{seatFile, "	return db.probe.Held(m.id)", "	if time.Now().UnixNano()%300 == 0 {\n		return false, nil\n	}\n	return db.probe.Held(m.id)"}},
 	},
 	{
-		name: "trust", notice: "a handler that went on", without: "the end of a handler's context at the trust deadline", tests: "TestTorture$",
+		name: "trust", notice: "ended after", without: "the timer that ends a handler's context while a renewal hangs", tests: "TestKeepEnds$", where: "pkg/lease",
 		patches: []patch{{keepFile, "func() { cancel(ErrLost) }", "func() {}"}},
 	},
 }
