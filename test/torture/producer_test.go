@@ -80,7 +80,7 @@ const diskFull = "the disk is full"
 
 // job makes one of the kinds of jobs.
 func (r role) job(rng *rand.Rand, key string) jobs.New {
-	p := payload{Key: key, Ms: rng.IntN(120)}
+	p := payload{Key: key, Ms: rng.IntN(400)}
 	jobType, opts := "Work", []jobs.Option{jobs.OnQueue(r.Queue)}
 	switch rng.IntN(20) {
 	case 0, 1, 2, 3, 4:

@@ -24,10 +24,10 @@ const stallGrace = 2 * time.Second
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
-	last     time.Time
-	stood    time.Time // when the file, or this process, was last seen to stand still
-	version  int64     // of the data at the last look, if the write lock was held then; else 0
-	still    time.Time // since when the file stands still: the lock is held and nothing committed
+	last     time.Time              // look; at first, when the seat was asked for
+	stood    time.Time              // when the file, or this process, was last seen to stand still
+	version  int64                  // of the data at the last look, if the write lock was held then; else 0
+	still    time.Time              // since when the file stands still: the lock is held and nothing committed
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -148,7 +148,7 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 // the others could not renew, or not be seen to.
 func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
 	still := locked && r.version == version
-	stood := still || !r.last.IsZero() && now.Sub(r.last) > 2*grace
+	stood := still || now.Sub(r.last) > 2*grace
 	if !still {
 		r.still = now
 	}

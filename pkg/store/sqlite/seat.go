@@ -30,7 +30,8 @@ var _ jobs.Seat = (*seat)(nil)
 
 // Join implements jobs.Store.
 func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) {
-	s := &seat{db: db}
+	// Who had to wait for its seat comes to a file that has stood still.
+	s := &seat{db: db, reaper: reaper{suspects: make(map[jobs.Ref]time.Time), last: time.Now()}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("take a seat: %w", err), s.close())
@@ -69,7 +70,6 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 	db.seats.Lock()
 	defer db.seats.Unlock()
 	db.seats.all = append(db.seats.all, s)
-	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
 
