@@ -177,12 +177,12 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	case errors.Is(cause, ErrDraining):
 		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
 	case errors.Is(cause, lease.ErrLost):
-		// Interrupted by us, not by its own fault, as far as we know: the more often
-		// that happens, the longer it waits. Where another does hold the job, the
-		// token has this refused.
+		// Interrupted by us, not by its own fault, as far as we know: where it was
+		// given back before, it waits. Where another does hold the job, the token has
+		// this refused.
 		o := Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}
-		if before := int(a.Token) - a.Attempt; before > 0 {
-			o.Delay = retry.delay(before)
+		if int(a.Token) > a.Attempt {
+			o.Delay = retry.delay(1)
 		}
 		return o, true
 	case a.Attempt >= a.MaxAttempts:

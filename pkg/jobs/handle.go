@@ -35,7 +35,8 @@ type Job[T any] struct {
 // lease.ErrLost when it is or may be another's, ErrTimeout after the job's
 // timeout, ErrDraining when the worker stops. The handler should return soon
 // then. But for a timeout an error counts no attempt after that, unless it is
-// Permanent: the job is given back, due now.
+// Permanent: the job is given back, due now; or later, where the error is a
+// Snooze, or the lease was lost of a job that had been given back before.
 //
 // A handler that does not return keeps its slot. After 5 s it is logged, once,
 // with its stack, and counted as stuck until it does return. Its goroutine has

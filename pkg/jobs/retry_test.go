@@ -201,3 +201,19 @@ func TestErrorTexts(t *testing.T) {
 		t.Errorf("quotes: %q", row.Error)
 	}
 }
+
+// TestTimeoutAtOnce proves that a job whose timeout is over before its handler
+// could begin uses its attempts up like any other.
+func TestTimeoutAtOnce(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	w := q.worker(q, jobs.WorkerOptions{})
+	jobs.Handle(w, "Send", func(ctx context.Context, _ *jobs.Job[invoice]) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	q.start(w)
+	id := enqueue(q, "Send", invoice{}, jobs.Timeout(1), jobs.MaxAttempts(1))
+	if row, _ := q.ends(id, jobs.Failed); !strings.Contains(row.Error, "timed out") {
+		t.Errorf("it failed with %q", row.Error)
+	}
+}

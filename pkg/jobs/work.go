@@ -68,8 +68,8 @@ func (r *run) work(a *attempt) {
 		}
 		r.settle(a, err, time.Since(started))
 	}()
-	if a.ctx.Err() != nil { // over before it began
-		err = Snooze(0)
+	if cause := context.Cause(a.ctx); errors.Is(cause, lease.ErrLost) || errors.Is(cause, ErrDraining) {
+		err = Snooze(0) // over before it began, not by its own timeout
 		return
 	}
 	err = r.handlers[a.Type](a.ctx, a)

@@ -15,13 +15,6 @@ import (
 // nor stopped for as long as a lease may go without a renewal (it is renewed
 // every third of it), and each of these before the reap.
 func (s *story) checkReaps() {
-	reaps := make(map[ref]span)
-	for _, c := range s.events["reap"] {
-		for _, r := range c.Refs {
-			r.Failed = false
-			reaps[r] = c.span
-		}
-	}
 	var wrong []string
 	n := 0
 	for _, e := range s.errors {
@@ -29,15 +22,9 @@ func (s *story) checkReaps() {
 			continue
 		}
 		n++
-		at, known := reaps[e.attempt()]
-		if !known { // the reaper died over it: it was before the next claim
-			at = span{0, never}
-			if next, ok := s.claims[e.attempt().next()]; ok {
-				at.to = next.to
-			}
-		}
+		at := s.reaped(e.attempt())
 		l := s.bySeat[e.Worker]
-		if l != nil && (l.struck != 0 && l.struck <= at.to || e.Ending == "stuck" && l.stoppedBefore(at, s.lease)) {
+		if l != nil && (l.struck != 0 && l.struck <= at.to || e.Ending == "stuck" && l.stoppedBetween(s.renewed(e.attempt()), at.to) >= s.lease*2/3) {
 			continue
 		}
 		wrong = append(wrong, fmt.Sprintf("job %d token %d (%s at %.3f s): its worker %v had been neither killed nor stopped for its lease",
@@ -47,17 +34,29 @@ func (s *story) checkReaps() {
 	s.Logf("reaps: %d attempts, each of a worker that was killed or stopped before", n-len(wrong))
 }
 
-// stoppedBefore says whether a reap may be the consequence of stops: of such as
-// were long enough together by then, and not long ago.
-func (l *life) stoppedBefore(reap span, lease time.Duration) bool {
-	const graces = 3 * time.Second // what a reaper gives after a standstill, and a slow machine
-	total := int64(0)
-	for _, st := range l.stops {
-		if st.from < reap.to && st.to >= reap.from-int64(lease+graces) {
-			total += min(st.to, reap.to) - st.from
+// reaped is when a job was taken from its worker. Where the reaper died over it,
+// it was before the next claim.
+func (s *story) reaped(r ref) span {
+	at, known := s.reaps[r]
+	if !known {
+		at = span{0, never}
+		if next, ok := s.claims[r.next()]; ok {
+			at.to = next.to
 		}
 	}
-	return total >= int64(lease)*2/3
+	return at
+}
+
+// renewed is when the lease of an attempt was last asked for and granted, as its
+// worker knew.
+func (s *story) renewed(r ref) int64 { return max(s.claims[r].from, s.renewals[r]) }
+
+// stoppedBetween is for how long the process was stopped between two times.
+func (l *life) stoppedBetween(from, to int64) (total time.Duration) {
+	for _, st := range l.stops {
+		total += time.Duration(max(0, min(st.to, to)-max(st.from, from)))
+	}
+	return total
 }
 
 // checkKeepers: a handler's context has ended before another could have its

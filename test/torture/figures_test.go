@@ -38,7 +38,7 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 		}
 		again, ok := s.claims[r.next()]
 		hit, stop := l.killed, false
-		if e.Ending == "stuck" && ok && !l.killedAwake(again.to) {
+		if e.Ending == "stuck" && ok && !l.killedAwake(s.reaped(r).to) {
 			// The stop in which the lease ended: the last before it ran again.
 			stop = true
 			for _, st := range l.stops {
@@ -55,7 +55,7 @@ func (s *story) recoveries() (list []recovery, struckTwice int) {
 			at = again.to
 		}
 		if !ok || at == 0 || slices.ContainsFunc(again.by.stops, func(st span) bool { return st.from < at && st.to > again.from }) {
-			struckTwice++ // who took it over was hit, too
+			struckTwice++ // who took it over was hit, too, or waited for the file
 			continue
 		}
 		still := s.standstill(hit, at)
@@ -114,7 +114,7 @@ func (s *story) figures() {
 		s.Logf("%d of the host's workers were killed or stopped", hosts)
 	}
 	s.Logf("recovery of a killed worker's jobs: %s; of a stopped one's: %s (lease %v)", distribution(killed), distribution(stopped), s.lease)
-	s.Logf("recovery around a standstill of the file, less its time: %s; %d were struck again before they ran", distribution(still), twice)
+	s.Logf("recovery around a standstill of the file, less its time: %s; %d were struck again, or claimed too late to begin, before they ran", distribution(still), twice)
 	limit := time.Second
 	if raceDetector {
 		limit = 3 * time.Second // it slows everything down

@@ -143,12 +143,12 @@ func (f *fleet) attend(place int, role func(place, n int) role) {
 	}
 }
 
-// start starts a process at a place; nil: it is too late for a producer. Who looks
-// at the fleet's processes when faults are over finds all the producers there are.
+// start starts a process at a place; nil: it is too late for that. Who looks at the
+// fleet's processes after that finds all there will be.
 func (f *fleet) start(place int, r role, at string) *process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r.Role == "producer" && f.faulting.Err() != nil {
+	if f.running.Err() != nil || r.Role == "producer" && f.faulting.Err() != nil {
 		return nil
 	}
 	p := start(f, f.binary, r, at)
@@ -213,6 +213,7 @@ func (f *fleet) run(nemesis func()) {
 func (f *fleet) settle() {
 	f.Helper()
 	f.note("calm", &process{}, "")
+	f.eachUp("producer", func(p *process) { p.signal(unix.SIGTERM) })
 	defer func() {
 		if left := ` FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '` + f.queue + `'`; f.Failed() {
 			out, _ := trySQL(f.db, "SELECT 'left', count(*)"+left, ".mode line", "SELECT unixepoch() AS now, *"+left+" LIMIT 5",
@@ -222,10 +223,7 @@ func (f *fleet) settle() {
 	}()
 	eventually(f, "all jobs to have ended", 90*time.Second, func() bool {
 		up := 0
-		f.eachUp("producer", func(p *process) {
-			up++
-			p.signal(unix.SIGTERM) // again and again: one may have begun just now
-		})
+		f.eachUp("producer", func(*process) { up++ })
 		return up == 0 && number(f, f.db, `SELECT count(*) FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '`+f.queue+`'`) == 0
 	})
 	f.halt()

@@ -79,14 +79,16 @@ func (c call) happened() bool { return c.answered() && c.answer.Fate == "" }
 type story struct {
 	testing.TB
 	options
-	lives  map[string]*life
-	bySeat map[int64]*life
-	calls  map[string][]call // by op, in the order of their beginnings
-	events map[string][]call // of one line
-	claims map[ref]claimed   // that were answered
-	faults []event
-	calm   int64 // when the faults ended
-	begun  int64
+	lives    map[string]*life
+	bySeat   map[int64]*life
+	calls    map[string][]call // by op, in the order of their beginnings
+	events   map[string][]call // of one line
+	claims   map[ref]claimed   // that were answered
+	reaps    map[ref]span      // that were answered
+	renewals map[ref]int64     // when the last that was granted began
+	faults   []event
+	calm     int64 // when the faults ended
+	begun    int64
 
 	jobs   map[int64]*jobRow
 	byKey  map[string][]*jobRow
@@ -112,6 +114,20 @@ func tell(t testing.TB, o options, dir string) *story {
 	}
 	for _, calls := range s.calls {
 		slices.SortFunc(calls, func(a, b call) int { return int(a.from - b.from) })
+	}
+	s.reaps, s.renewals = make(map[ref]span), make(map[ref]int64)
+	for _, c := range s.events["reap"] {
+		for _, r := range c.Refs {
+			r.Failed = false
+			s.reaps[r] = c.span
+		}
+	}
+	for _, c := range s.events["renew"] {
+		for _, r := range c.Refs {
+			if c.Err == "" && !slices.Contains(c.Lost, r) {
+				s.renewals[r] = max(s.renewals[r], c.from)
+			}
+		}
 	}
 	s.claims = make(map[ref]claimed)
 	for _, c := range s.turns() {

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -168,5 +169,49 @@ func TestClockStepsBackInACommit(t *testing.T) {
 	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
 	if turn, err := seat.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
 		t.Errorf("claimed %+v, %v; the next is due in %v; want the job, now", turn.Claimed, err, turn.Next)
+	}
+}
+
+// TestClockStepsBackOverBadRow: a row that can't be moved is told of, and keeps
+// nobody from burying the dead.
+func TestClockStepsBackOverBadRow(t *testing.T) {
+	var offset atomic.Int64
+	offset.Store(int64(time.Hour))
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	options := sqlite.Options{Now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }}
+	db, doomed := open(t, path, options), open(t, path, options)
+	defer db.Close()
+	defer doomed.Close()
+	seat, err := db.Join(t.Context(), jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dies, err := doomed.Join(t.Context(), jobs.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seat.Reap(t.Context()); err != nil { // to know the clock
+		t.Fatal(err)
+	}
+	if _, err := db.Enqueue(t.Context(), jobs.New{Type: "A", Payload: []byte(`1`)}); err != nil {
+		t.Fatal(err)
+	}
+	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Minute}
+	if turn, err := dies.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
+	}
+	err = db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO sync_jobs (job_type, payload, created_at, run_at) VALUES ('B', '1', 9e999, 9e999)`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	offset.Store(0)
+	if err := doomed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if reaped, err := seat.Reap(t.Context()); err == nil || len(reaped) != 1 {
+		t.Errorf("reaped %+v, %v; want the job, and an error", reaped, err)
 	}
 }

@@ -17,17 +17,17 @@ import (
 // look comes every 250 ms: the second one after the first finds it over.
 const grace = 400 * time.Millisecond
 
-// stallGrace is what is given after the file, or this process, has stood still:
+// stallGrace is what is given after the file, or this process, has stood still or begun:
 // then all of a fleet have to renew at once, and perhaps on a full machine.
 const stallGrace = 2 * time.Second
 
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
-	last     time.Time              // look; at first, when the seat was asked for
-	stood    time.Time              // when the file, or this process, was last seen to stand still
-	version  int64                  // of the data at the last look, if the write lock was held then; else 0
-	still    time.Time              // since when the file stands still: the lock is held and nothing committed
+	last     time.Time
+	stood    time.Time // when the file, or this process, was last seen to stand still
+	version  int64     // of the data at the last look, if the write lock was held then; else 0
+	still    time.Time // since when the file stands still: the lock is held and nothing committed
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -39,8 +39,13 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if err := s.db.stillThere(); err != nil {
 		return nil, err
 	}
-	if err := s.followClock(ctx); err != nil {
-		return nil, wrapError("follow the wall clock", err)
+	began := time.Now()
+	if failed := wrapError("follow the wall clock", s.followClock(ctx)); failed != nil {
+		// No reason to leave the dead unburied.
+		defer func() { err = errors.Join(err, failed) }()
+	}
+	if time.Since(began) > grace/4 {
+		s.reaper.pause() // it may have waited for the write lock
 	}
 	var all []member
 	expired := make(map[jobs.Ref]bool)
@@ -82,8 +87,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	}
 	if len(dead) > 0 || len(stuck) > 0 {
 		if reaped, err = s.take(ctx, dead, stuck); err != nil {
-			clear(s.reaper.suspects) // who could not be reaped could not renew either
-			s.reaper.stood = time.Now()
+			s.reaper.pause() // who could not be reaped could not renew either
 			return nil, wrapError("reap", err)
 		}
 	}
@@ -142,13 +146,19 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 	return nil
 }
 
+// pause begins all graces anew: the file has stood still, or may have.
+func (r *reaper) pause() {
+	clear(r.suspects)
+	r.stood = time.Now()
+}
+
 // ripe returns those of the ended leases that have been known for long enough,
 // and those that the file is to be told of. While the file stands still (one
 // process sits on the write lock), or after this process did, nothing ripens:
 // the others could not renew, or not be seen to.
 func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
 	still := locked && r.version == version
-	stood := still || now.Sub(r.last) > 2*grace
+	stood := still || !r.last.IsZero() && now.Sub(r.last) > 2*grace
 	if !still {
 		r.still = now
 	}

@@ -21,8 +21,9 @@ const clockSlack = 1
 // knows of one by the kernel's clock since the last call, or, at the first, by
 // the newest job's time. A step counts as followed only when all could be moved.
 func (s *seat) followClock(ctx context.Context) error {
-	offset := s.db.now() - float64(s.db.clock.Now())/1000
-	back := offset < s.offset-clockSlack
+	offset := func() float64 { return s.db.now() - float64(s.db.clock.Now())/1000 }
+	at := offset()
+	back := at < s.offset-clockSlack
 	if s.offset == 0 {
 		var newest float64
 		err := s.db.read(func(c *conn) error {
@@ -39,7 +40,7 @@ func (s *seat) followClock(ctx context.Context) error {
 			return err
 		}
 	}
-	s.offset = offset
+	s.offset = max(at, offset()) // another step forward may have come meanwhile
 	return nil
 }
 
@@ -50,9 +51,10 @@ const rewindBite = 500
 // are ahead, and their times with them: who comes second finds nothing. Those that
 // run are moved too, as they are to keep their place if they are given back.
 //
-// A transaction reads the wall clock after it got the write lock. So an empty one
-// comes first: after it, whoever had read the former time (and was stopped with
-// it, perhaps) has written it.
+// The engine reads the wall clock after it got the write lock. So an empty
+// transaction comes first: after it, whoever had read the former time (and was
+// stopped with it, perhaps) has written it. The newest job is moved last, as the
+// first look of a worker goes by it.
 func (s *seat) rewind(ctx context.Context) error {
 	if err := s.db.writer.do(ctx, func(*tx) error { return nil }); err != nil {
 		return err
@@ -61,7 +63,7 @@ func (s *seat) rewind(ctx context.Context) error {
 	rows, err := s.db.readers.QueryContext(ctx, `
 		SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
 		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2
-		UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2`, s.db.now(), clockSlack)
+		UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2 ORDER BY id`, s.db.now(), clockSlack)
 	if err != nil {
 		return err
 	}

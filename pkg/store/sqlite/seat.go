@@ -30,8 +30,7 @@ var _ jobs.Seat = (*seat)(nil)
 
 // Join implements jobs.Store.
 func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) {
-	// Who had to wait for its seat comes to a file that has stood still.
-	s := &seat{db: db, reaper: reaper{suspects: make(map[jobs.Ref]time.Time), last: time.Now()}}
+	s := &seat{db: db}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("take a seat: %w", err), s.close())
@@ -70,6 +69,8 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 	db.seats.Lock()
 	defer db.seats.Unlock()
 	db.seats.all = append(db.seats.all, s)
+	// The file may have stood still until just now: who is new can't know.
+	s.reaper = reaper{suspects: make(map[jobs.Ref]time.Time), stood: time.Now()}
 	return s, nil
 }
 

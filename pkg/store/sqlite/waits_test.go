@@ -74,9 +74,9 @@ func lockWrites(t *testing.T, path string) (free func()) {
 	}
 }
 
-// TestJoinAfterAStandstill proves that a worker which had to wait for its seat
-// takes no jobs from those who waited with it, for as long as any other would
-// give them to renew; and that it takes them then.
+// TestJoinAfterAStandstill proves that a worker which comes to a file that stood
+// still takes no jobs from those who waited with it, for as long as any other
+// would give them to renew; and that it takes them then.
 func TestJoinAfterAStandstill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jobs.db")
 	db, late := open(t, path, sqlite.Options{}), open(t, path, sqlite.Options{})
