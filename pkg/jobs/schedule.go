@@ -47,9 +47,13 @@ func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
 	}
 	wait := at.Sub(r.opts.Now())
 	for {
-		// A clock that was set back, or a shorter interval than before, must
-		// not silence the schedule.
-		if !after(nil, min(wait, s.Every), ctx.Done()) {
+		// A clock that was set back, or a shorter interval than before, must not
+		// silence the schedule. Who leads next comes to the same instant: one leader
+		// after the other that waited for an interval anew would silence it, too.
+		if wait > s.Every {
+			wait %= s.Every
+		}
+		if !after(nil, wait, ctx.Done()) {
 			return nil
 		}
 		due := Due{Name: s.Name, At: at, Next: s.next(at, r.opts.Now())}

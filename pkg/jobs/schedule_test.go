@@ -181,3 +181,24 @@ func sequence(ticks ...tick) func(context.Context) ([]jobs.New, error) {
 		return ticks[i-1].jobs, ticks[i-1].err
 	}
 }
+
+// TestScheduleClockSetBack proves that a schedule whose next tick lies further
+// ahead than its interval, as the wall clock was set back, ticks when it would
+// have, whoever leads by then.
+func TestScheduleClockSetBack(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	const every, soon = time.Hour, 200 * time.Millisecond
+	if _, err := q.other.Exec(`INSERT INTO sync_schedules (name, next_at) VALUES ('hourly', ?)`,
+		float64(jobs.SecondsOf(time.Now().Add(3*every+soon)))); err != nil {
+		t.Fatal(err)
+	}
+	ticked := make(chan struct{})
+	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "hourly", Every: every,
+		Jobs: func(context.Context) ([]jobs.New, error) {
+			n, err := jobs.NewJob("Hourly", 0)
+			return []jobs.New{n}, err
+		}}}})
+	jobs.Handle(w, "Hourly", func(context.Context, *jobs.Job[int]) error { close(ticked); return nil })
+	q.start(w)
+	expect(t, "the tick", ticked)
+}
