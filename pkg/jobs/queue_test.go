@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -158,7 +159,8 @@ func (q *queue) start(w *jobs.Worker) (stop func()) {
 				q.Errorf("Run: %v", err)
 			}
 		case <-time.After(patience):
-			q.Error("Run does not return")
+			all := make([]byte, 1<<20)
+			q.Errorf("Run does not return:\n%s", all[:runtime.Stack(all, true)])
 		}
 	})
 	q.Cleanup(stop)
