@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,10 @@ func TestDrainWaits(t *testing.T) {
 		expect(t, "the handlers' start", started)
 	}
 	cancel()
+	// A turn under way might still claim it; once the loop has come round, none.
+	if err := w.Answer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	late := enqueue(q, "Send", "late")
 	// Its slots are free and it sees the change; longer than a lease, to see
 	// that they are renewed.
@@ -137,6 +142,44 @@ func TestRunEnds(t *testing.T) {
 	stop()
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("stopping took %v", took)
+	}
+}
+
+// endsAfterALook is a context that ends just after somebody was told that it
+// has not, once armed.
+type endsAfterALook struct {
+	context.Context
+	end   func()
+	armed atomic.Bool
+}
+
+func (c *endsAfterALook) Err() error {
+	err := c.Context.Err()
+	if c.armed.CompareAndSwap(true, false) {
+		c.end()
+	}
+	return err
+}
+
+// TestRunEndsAfterALook proves that an idle worker returns at once also when it
+// is told to just before it goes to wait.
+func TestRunEndsAfterALook(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	w := q.worker(q, jobs.WorkerOptions{Poll: time.Hour, Drain: time.Hour})
+	jobs.Handle(w, "Send", func(context.Context, *jobs.Job[invoice]) error { return nil })
+	inner, cancel := context.WithCancel(t.Context())
+	ctx := &endsAfterALook{Context: inner, end: cancel}
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	expect(t, "the worker's seat", q.joined[w])
+	for i := range 4 { // the first turns are for what may be there
+		ctx.armed.Store(i == 3)
+		if err := w.Answer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := expect(t, "Run's return", done); err != nil {
+		t.Errorf("Run: %v", err)
 	}
 }
 

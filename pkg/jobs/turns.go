@@ -41,7 +41,11 @@ func (t *turns) loop(claiming, words context.Context) error {
 		case <-t.asked:
 		default:
 		}
+		stopped := claiming.Done()
 		stopping := claiming.Err() != nil
+		if stopping {
+			stopped = nil // known: wait for what is still running
+		}
 		if stopping && t.running == 0 && len(t.outcomes) == 0 {
 			return nil
 		}
@@ -56,7 +60,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			}
 			continue
 		}
-		t.wait(claiming, words)
+		t.wait(words, stopped)
 	}
 }
 
@@ -143,18 +147,14 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	return err == nil && !left, nil
 }
 
-// wait returns when there may be something to do.
-func (t *turns) wait(claiming, words context.Context) {
+// wait returns when there may be something to do, or stopped is closed.
+func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	until := time.Until(t.next)
 	if pause := time.Until(t.retryAt); pause > 0 {
 		until = pause
 	}
 	timer := time.NewTimer(until)
 	defer timer.Stop()
-	stopped := claiming.Done()
-	if claiming.Err() != nil {
-		stopped = nil // known; wait for what is still running
-	}
 	select {
 	case <-t.news:
 	case <-t.seat.Changes():
