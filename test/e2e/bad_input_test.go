@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -116,11 +117,12 @@ func TestBadCalls(t *testing.T) {
 func TestBadPlaces(t *testing.T) {
 	h := newHome(t)
 	h.enqueuer("enqueue", "A")
+	known := h.schemaVersion()
 	h.sql(`UPDATE sync_meta SET value = '999' WHERE key = 'schema_version'`)
 	for _, call := range [][]string{{"enqueuer", "stats"}, {"enqueuer", "enqueue", "A"}, {"worker"}} {
 		h.refused(1, []string{"schema version 999", "newer"}, call[0], call[1:]...)
 	}
-	h.sql(`UPDATE sync_meta SET value = '1' WHERE key = 'schema_version'`)
+	h.sql(fmt.Sprintf(`UPDATE sync_meta SET value = '%d' WHERE key = 'schema_version'`, known))
 
 	noDB := filepath.Join(t.TempDir(), "text.db")
 	if err := os.WriteFile(noDB, []byte(strings.Repeat("no database ", 100)), 0o600); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,10 +41,11 @@ func TestMigrateUnderLoad(t *testing.T) {
 		t.Errorf("%s workers after an application's own change of the schema", got)
 	}
 
+	known := h.schemaVersion()
 	done := h.start(filepath.Join(next, "worker"), fleet...)
-	eventually(t, "the migration", func() bool { return h.sql(`SELECT value FROM sync_meta WHERE key = 'schema_version'`) == "2" })
+	eventually(t, "the migration", func() bool { return h.schemaVersion() == known+1 })
 	migrated := time.Now()
-	const why = "was migrated to schema version 2 by a newer shoal: start that version"
+	why := fmt.Sprintf("was migrated to schema version %d by a newer shoal: start that version", known+1)
 	for _, w := range old {
 		w.expectEnd(migrated, why)
 	}
@@ -70,7 +72,7 @@ func TestMigrateUnderLoad(t *testing.T) {
 
 	for _, c := range [][]string{append([]string{"worker"}, fleet...), {"enqueuer", "enqueue", "Noop"}, {"enqueuer", "stats"}} {
 		_, stderr, exit := h.run(c[0], c[1:]...)
-		if exit != 1 || !strings.Contains(stderr, "has schema version 2, this program knows up to 1: use a newer shoal") {
+		if exit != 1 || !strings.Contains(stderr, fmt.Sprintf("has schema version %d, this program knows up to %d: use a newer shoal", known+1, known)) {
 			t.Errorf("%v of the old version: exit %d: %s", c, exit, stderr)
 		}
 	}
@@ -98,13 +100,26 @@ func TestStartAtOnce(t *testing.T) {
 		all.Wait()
 	}
 	atOnce("enqueuer", "enqueue", "Noop")
-	if got := h.sql(`SELECT count(*), (SELECT value FROM sync_meta WHERE key = 'schema_version') FROM sync_jobs`); got != "16|1" {
-		t.Errorf("jobs and version: %s", got)
+	known := h.schemaVersion()
+	if got := h.sql(`SELECT count(*) FROM sync_jobs`); got != "16" {
+		t.Errorf("%s jobs", got)
 	}
 	atOnce(filepath.Join(next, "worker"), "--until-empty", "--type", "Noop", "--exec", "Noop=true")
 	if got := h.sql(`SELECT status, count(*), max(attempts), min(tries), max(tries), (SELECT count(*) FROM sync_migrations) FROM sync_jobs GROUP BY status`); got != "completed|16|1|3|3|1" {
 		t.Errorf("jobs, their new column, and migrations: %s", got)
 	}
+	if got := h.schemaVersion(); got != known+1 {
+		t.Errorf("schema version %d after %d", got, known)
+	}
+}
+
+func (h *home) schemaVersion() int {
+	h.Helper()
+	version, err := strconv.Atoi(h.sql(`SELECT value FROM sync_meta WHERE key = 'schema_version'`))
+	if err != nil {
+		h.Fatal(err)
+	}
+	return version
 }
 
 // nextVersion builds the commands as the next version of the schema would have

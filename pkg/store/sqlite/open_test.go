@@ -170,9 +170,9 @@ func TestMigratedMeanwhile(t *testing.T) {
 				shell(t, db.Path(), `DROP TABLE app`)
 			}
 			before := shell(t, db.Path(), `SELECT count(*) FROM sync_jobs`)
-			shell(t, db.Path(), `BEGIN; ALTER TABLE sync_jobs ADD COLUMN y TEXT; UPDATE sync_meta SET value = '2' WHERE key = 'schema_version'; COMMIT`)
+			shell(t, db.Path(), `BEGIN; ALTER TABLE sync_jobs ADD COLUMN y TEXT; UPDATE sync_meta SET value = '77' WHERE key = 'schema_version'; COMMIT`)
 			for range 2 { // found out, then known
-				if err := use(db, seat); !errors.Is(err, jobs.ErrClosed) || !strings.Contains(err.Error(), "migrated to schema version 2 by a newer shoal") {
+				if err := use(db, seat); !errors.Is(err, jobs.ErrClosed) || !strings.Contains(err.Error(), "migrated to schema version 77 by a newer shoal") {
 					t.Errorf("got %v, want ErrClosed and why", err)
 				}
 			}

@@ -127,6 +127,47 @@ CREATE TABLE sync_bucket_log (
 	UNIQUE (bucket_id, link)
 ) STRICT;
 CREATE INDEX sync_bucket_log_height ON sync_bucket_log (bucket_id, height);
+`, `
+-- What holds for the jobs of a type, or of a queue, in the whole fleet. NULL: not
+-- said here. What the operator says goes before what a handler brings.
+CREATE TABLE sync_policies (
+	kind         TEXT    NOT NULL CHECK (kind IN ('type', 'queue')),
+	name         TEXT    NOT NULL,
+	source       TEXT    NOT NULL DEFAULT 'operator' CHECK (source IN ('operator', 'handler')),
+	paused       INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+	max_attempts INTEGER CHECK (max_attempts > 0),
+	timeout      REAL    CHECK (timeout > 0),      -- seconds, like those below
+	retry_delay  REAL    CHECK (retry_delay > 0),  -- after the first failed attempt; doubled with each
+	retry_cap    REAL    CHECK (retry_cap > 0),
+	retry_jitter REAL    CHECK (retry_jitter BETWEEN 0 AND 1), -- a part of the delay, either way
+	max_running  INTEGER CHECK (max_running > 0),
+	max_starts   INTEGER CHECK (max_starts > 0),   -- in any starts_per
+	starts_per   REAL    CHECK (starts_per > 0),
+	CHECK ((max_starts IS NULL) = (starts_per IS NULL)),
+	PRIMARY KEY (kind, name, source)
+) STRICT, WITHOUT ROWID;
+
+-- The starts under a policy with max_starts, as far back as it looks.
+CREATE TABLE sync_starts (
+	kind TEXT    NOT NULL,
+	name TEXT    NOT NULL,
+	at   REAL    NOT NULL,
+	n    INTEGER NOT NULL,
+	PRIMARY KEY (kind, name, at)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE sync_jobs ADD COLUMN meta TEXT; -- JSON object of strings: what travels with the job
+
+-- Without a job_type its jobs are made by the program that brings the schedule.
+ALTER TABLE sync_schedules ADD COLUMN spec TEXT;
+ALTER TABLE sync_schedules ADD COLUMN zone TEXT;
+ALTER TABLE sync_schedules ADD COLUMN missed TEXT NOT NULL DEFAULT 'skip' CHECK (missed IN ('skip', 'once', 'all'));
+ALTER TABLE sync_schedules ADD COLUMN paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1));
+ALTER TABLE sync_schedules ADD COLUMN job_type TEXT;
+ALTER TABLE sync_schedules ADD COLUMN payload TEXT;
+ALTER TABLE sync_schedules ADD COLUMN queue TEXT;
+ALTER TABLE sync_schedules ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sync_schedules ADD COLUMN last_at REAL; -- the last tick that was enqueued
 `}
 
 const metaTable = `CREATE TABLE IF NOT EXISTS sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`
