@@ -14,7 +14,7 @@ import (
 // Store is an open queue with everything that an engine offers.
 type Store interface {
 	jobs.Store
-	jobs.Inspector
+	jobs.Operator
 	jobs.Tables
 	// Waits is how long this process has been waiting to write because another
 	// holds the file's lock; 0 where it does not wait. It is for a watchdog: who

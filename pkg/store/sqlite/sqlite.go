@@ -62,7 +62,7 @@ type Options struct {
 	Logger *zap.Logger
 }
 
-// DB is an open database. It implements jobs.Store, jobs.Inspector and
+// DB is an open database. It implements jobs.Store, jobs.Operator and
 // jobs.Tables. Its methods may be called by several goroutines.
 type DB struct {
 	path   string
@@ -101,7 +101,7 @@ type DB struct {
 
 var _ interface {
 	jobs.Store
-	jobs.Inspector
+	jobs.Operator
 	jobs.Tables
 } = (*DB)(nil)
 
