@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 func main() { command.Main(run) }
@@ -32,6 +33,8 @@ func (s *shell) app() *cli.App {
 		Commands: []*cli.Command{
 			s.enqueueCommand(),
 			s.jobCommand(),
+			s.policyCommand(jobs.OfType),
+			s.policyCommand(jobs.OfQueue),
 			s.statsCommand(),
 			s.workersCommand(),
 			s.sqlCommand(),

@@ -153,7 +153,7 @@ func (a *attempt) leave(next attemptState) {
 
 // outcome turns the handler's error into the attempt's last word; false where
 // Job.Commit has said it already.
-func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
+func (a *attempt) outcome(err error, retry retry) (Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state == settled || a.state == ended {
@@ -182,7 +182,7 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 		// this refused.
 		o := Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}
 		if int(a.Token) > a.Attempt {
-			o.Delay = retry.delay(1)
+			o.Delay = retry.wait(1)
 		}
 		return o, true
 	case a.Attempt >= a.MaxAttempts:
@@ -190,7 +190,7 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	case errors.As(err, &again):
 		o.Status, o.Delay = Pending, again.delay
 	default:
-		o.Status, o.Delay = Pending, retry.delay(a.Attempt)
+		o.Status, o.Delay = Pending, retry.after(a.Attempt)
 	}
 	text := err.Error()
 	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell

@@ -15,6 +15,8 @@ type Inspector interface {
 	Job(ctx context.Context, id int64) (Row, []Attempt, error)
 	Stats(ctx context.Context) (Stats, error)
 	Workers(ctx context.Context) ([]WorkerRow, error)
+	// Policies lists what holds for types and queues, by kind and name.
+	Policies(ctx context.Context) ([]PolicyRow, error)
 }
 
 // Filter narrows a list; its zero value lists the newest 100 jobs.

@@ -55,7 +55,15 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 		}
 		// Locked before the row commits: a row with a free byte is a dead worker's.
 		s.id = t.LastInsertRowID()
-		return s.file.Take(s.id)
+		if err := s.file.Take(s.id); err != nil {
+			return err
+		}
+		for jobType, p := range who.Policies {
+			if err := t.putPolicy(policyOf{jobs.OfType, jobType, byHandler}, p); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

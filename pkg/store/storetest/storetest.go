@@ -15,7 +15,7 @@ import (
 // Store is what an engine opens.
 type Store interface {
 	jobs.Store
-	jobs.Inspector
+	jobs.Operator
 	jobs.Tables
 }
 
@@ -53,6 +53,14 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Write":             testWrite,
 		"Inspect":           testInspect,
 		"ConcurrentTurns":   testConcurrentTurns,
+		"PolicySays":        testPolicySays,
+		"PolicyOfHandlers":  testPolicyOfHandlers,
+		"PolicyRefuses":     testPolicyRefuses,
+		"Pause":             testPause,
+		"MaxRunning":        testMaxRunning,
+		"MaxRunningRace":    testMaxRunningRace,
+		"MaxStarts":         testMaxStarts,
+		"MaxStartsMany":     testMaxStartsMany,
 		"AbandonedEnqueues": testAbandonedEnqueues,
 	} {
 		t.Run(name, func(t *testing.T) {
