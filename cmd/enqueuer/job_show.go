@@ -21,19 +21,16 @@ type shown struct {
 }
 
 func (c *call) jobShow() error {
-	id, err := strconv.ParseInt(c.Args().First(), 10, 64)
-	if err != nil || id < 1 {
-		return command.Usage("%q is no job id: want a number; job list shows them", c.Args().First())
+	id, err := jobID(c.Args().First())
+	if err != nil {
+		return err
 	}
 	if err := c.open(existing); err != nil {
 		return err
 	}
 	row, history, err := c.home.Store.Job(c.ctx, id)
-	if errors.Is(err, jobs.ErrNotFound) {
-		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
-	}
 	if err != nil {
-		return err
+		return c.jobError(id, err)
 	}
 	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
 	if row.Status == jobs.Pending {
@@ -49,6 +46,21 @@ func (c *call) jobShow() error {
 	}
 	c.printJob(job)
 	return nil
+}
+
+func jobID(arg string) (int64, error) {
+	id, err := strconv.ParseInt(arg, 10, 64)
+	if err != nil || id < 1 {
+		return 0, command.Usage("%q is no job id: want a number; job list shows them", arg)
+	}
+	return id, nil
+}
+
+func (c *call) jobError(id int64, err error) error {
+	if errors.Is(err, jobs.ErrNotFound) {
+		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
+	}
+	return err
 }
 
 func (c *call) printJob(job shown) {

@@ -44,6 +44,7 @@ type Row struct {
 	UniqueKey   string          `json:"unique_key,omitempty"`
 	LeaseOwner  int64           `json:"lease_owner,omitempty"`
 	LeaseToken  int64           `json:"lease_token,omitempty"`
+	LeaseLeft   Seconds         `json:"lease_left,omitempty"` // of a running job: for how long its lease holds; below 0: it has ended
 	Error       string          `json:"error,omitempty"`
 	Payload     string          `json:"payload"`
 	Result      json.RawMessage `json:"result,omitempty"`
