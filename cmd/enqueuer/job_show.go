@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,8 +15,8 @@ import (
 // shown is what --json prints of a job.
 type shown struct {
 	jobs.Row
-	Handled *bool          `json:"handled,omitempty"` // of a pending job: some running worker takes it
-	History []jobs.Attempt `json:"history"`
+	*jobs.Explanation                // of a pending job
+	History           []jobs.Attempt `json:"history"`
 }
 
 func (c *call) jobShow() error {
@@ -34,12 +33,11 @@ func (c *call) jobShow() error {
 	}
 	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
 	if row.Status == jobs.Pending {
-		workers, err := c.home.Store.Workers(c.ctx)
+		x, err := jobs.Explain(c.ctx, c.home.Store, id, c.now())
 		if err != nil {
-			return err
+			return c.jobError(id, err)
 		}
-		handled := slices.ContainsFunc(workers, func(w jobs.WorkerRow) bool { return w.Handles(row.Type, row.Queue) })
-		job.Handled = &handled
+		job.Explanation = &x
 	}
 	if c.out.JSON {
 		return c.out.Object(job)
@@ -71,8 +69,11 @@ func (c *call) printJob(job shown) {
 			c.out.Printf("  %-10s  %s\n", name, value)
 		}
 	}
-	if job.Handled != nil && !*job.Handled {
-		c.out.Printf("  no running worker handles this type in this queue: it waits for one\n")
+	if x := job.Explanation; x != nil {
+		c.out.Printf("  %s\n", command.OneLine(x.Why))
+		if x.Todo != "" {
+			c.out.Printf("  %s\n", command.OneLine(x.Todo))
+		}
 	}
 	field("queue", command.OneLine(job.Queue))
 	field("priority", strconv.Itoa(job.Priority))

@@ -193,19 +193,18 @@ func hold(holders []Row) string {
 
 // busy tells whether any worker that handles the job has a slot for it.
 func (e explainer) busy() *Explanation {
-	workers, running, slots := 0, 0, 0
+	running, slots := 0, 0
 	for _, w := range e.workers {
 		if w.Handles(e.Type, e.Queue) {
-			workers++
 			running += w.Running
 			slots += w.Concurrency
 		}
 	}
 	if running >= slots {
-		return &Explanation{Reason: "busy", Why: fmt.Sprintf("the %d slots of the %d workers that handle it are taken, or others go first.", slots, workers),
+		return &Explanation{Reason: "busy", Why: fmt.Sprintf("all %d slots for it are taken, or others go first.", slots),
 			Todo: fmt.Sprintf("wait, add workers, or: enqueuer job prioritize --priority 10 %d", e.ID)}
 	}
-	return &Explanation{Reason: "due", Why: fmt.Sprintf("it is due, and nothing is in its way: one of the %d workers that handle it begins it in a moment.", workers),
+	return &Explanation{Reason: "due", Why: "it is due, and nothing is in its way: a worker begins it in a moment.",
 		Todo: "if it stays like this, look at the workers' log: another process may sit on the file's write lock"}
 }
 

@@ -80,7 +80,7 @@ func TestExplain(t *testing.T) {
 	<-started // two: starts count from when they were bounded, and it is the first
 	four := enqueue(q, "Copy", "four")
 	expect(four, "limited", "at most 1 of type Copy may start in 1h, and so many have", "the next may in 1h.", "--max-starts")
-	expect(three, "busy", "the 2 slots of the 1 workers", "job prioritize")
+	expect(three, "busy", "all 2 slots for it are taken", "job prioritize")
 	step <- struct{}{}
 	<-started // three
 	close(step)

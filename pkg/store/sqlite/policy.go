@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -56,11 +57,14 @@ func (all policies) retry(jobType, queue string) (r jobs.Retry) {
 	return r
 }
 
-// inClaim is SQL for a column of the policies that a claim stores with the job.
+// inClaim is SQL for what a job names itself, or else the policies, in a column
+// of both: all that coalesce is to choose from.
 func inClaim(column string) string {
-	return fmt.Sprintf(`(SELECT p.%[1]s FROM sync_policies p WHERE p.%[1]s IS NOT NULL
-		AND (p.kind = 'type' AND p.name = job_type OR p.kind = 'queue' AND p.name = queue)
-		ORDER BY p.source DESC, p.kind DESC LIMIT 1)`, column)
+	const said = `(SELECT %s FROM sync_policies WHERE kind = '%s' AND name = %s AND source = '%s')`
+	return strings.Join([]string{column,
+		fmt.Sprintf(said, column, jobs.OfType, "job_type", byOperator),
+		fmt.Sprintf(said, column, jobs.OfQueue, "queue", byOperator),
+		fmt.Sprintf(said, column, jobs.OfType, "job_type", byHandler)}, ", ")
 }
 
 // merged is what holds for a type or queue, by whomever it was said.

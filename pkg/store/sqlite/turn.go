@@ -276,7 +276,7 @@ func (s *seat) claim(t *tx, c claim, best int, arms []any, want jobs.Want, all p
 	n := len(arms) + 3
 	attempts, timeout := "max_attempts", "timeout"
 	if len(all) > 0 {
-		attempts, timeout = attempts+", "+inClaim(attempts), timeout+", "+inClaim(timeout)
+		attempts, timeout = inClaim(attempts), inClaim(timeout)
 	}
 	sql := fmt.Sprintf(`UPDATE sync_jobs SET
 			status = 'running', attempts = attempts + 1, started_at = ?1, due = 0, error = NULL, progress = NULL,
