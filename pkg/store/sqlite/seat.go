@@ -77,8 +77,7 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 	db.seats.Lock()
 	defer db.seats.Unlock()
 	db.seats.all = append(db.seats.all, s)
-	// The file may have stood still until just now: who is new can't know.
-	s.reaper = reaper{suspects: make(map[jobs.Ref]time.Time), stood: time.Now()}
+	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
 
