@@ -36,6 +36,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Delay":             testDelay,
 		"Limits":            testLimits,
 		"Outcomes":          testOutcomes,
+		"LongHistory":       testLongHistory,
 		"Fence":             testFence,
 		"Finish":            testFinish,
 		"FinishLost":        testFinishLost,
