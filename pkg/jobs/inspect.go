@@ -15,6 +15,8 @@ type Inspector interface {
 	Job(ctx context.Context, id int64) (Row, []Attempt, error)
 	Stats(ctx context.Context) (Stats, error)
 	Workers(ctx context.Context) ([]WorkerRow, error)
+	// Schedules lists all schedules, by name.
+	Schedules(ctx context.Context) ([]ScheduleRow, error)
 }
 
 // Filter narrows a list; its zero value lists the newest 100 jobs.

@@ -15,7 +15,7 @@ import (
 // Store is what an engine opens.
 type Store interface {
 	jobs.Store
-	jobs.Inspector
+	jobs.Operator
 	jobs.Tables
 }
 
@@ -48,6 +48,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Leave":             testLeave,
 		"Leadership":        testLeadership,
 		"Tick":              testTick,
+		"TickPaused":        testTickPaused,
+		"Schedules":         testSchedules,
 		"Changes":           testChanges,
 		"Left":              testLeft,
 		"Write":             testWrite,
