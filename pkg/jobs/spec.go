@@ -95,16 +95,43 @@ const everyHour = 1<<24 - 1
 func (s Spec) after(t time.Time) time.Time {
 	t = t.In(s.zone)
 	if s.cron.Hour&everyHour == everyHour {
-		return s.cron.Next(t)
+		return s.match(t)
 	}
-	clock := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
-	for {
-		clock = s.cron.Next(clock)
-		next := time.Date(clock.Year(), clock.Month(), clock.Day(), clock.Hour(), clock.Minute(), 0, 0, s.zone)
-		if next.After(t) || clock.IsZero() {
+	for clock := reading(t); ; {
+		clock = s.match(clock)
+		if next := s.when(clock); next.After(t) {
 			return next
 		}
 	}
+}
+
+// match is what the library finds, which looks no further than five years: a leap
+// day may be eight away.
+func (s Spec) match(t time.Time) time.Time {
+	if next := s.cron.Next(t); !next.IsZero() {
+		return next
+	}
+	return s.cron.Next(t.AddDate(4, 0, 0))
+}
+
+// reading is what the zone's clock shows at t, as if there were no zones.
+func reading(t time.Time) time.Time {
+	_, offset := t.Zone()
+	return t.UTC().Add(time.Duration(offset) * time.Second)
+}
+
+// when is the first time at which the zone's clock shows a reading or, if it jumps
+// over that, when it would have. time.Date does not promise which one it takes.
+func (s Spec) when(clock time.Time) time.Time {
+	by := func(at time.Time) time.Time { // by the offset that holds at at
+		_, offset := at.In(s.zone).Zone()
+		return clock.Add(-time.Duration(offset) * time.Second).In(s.zone)
+	}
+	first := by(clock.Add(-24 * time.Hour)) // as before a change, if it comes that day
+	if later := by(first); !reading(first).Equal(clock) && reading(later).Equal(clock) {
+		return later
+	}
+	return first
 }
 
 // latest is the last tick that is due at now, of those since from, which is due.
