@@ -28,9 +28,9 @@ expression: minute, hour, day of the month, month, weekday, such as
 "0 3 * * mon-fri", or @hourly, @daily, @weekly, @monthly, @yearly. It goes
 by the clock of --zone.
 
-A tick is missed when nobody led for more than a minute, or a later one is
-due too: skip leaves it out, once makes one job for all that were missed,
-all makes each.
+A tick is missed when it is more than a minute late, as no worker ran, or a
+later one is due too: skip leaves it out, once makes one job for all that
+were missed, all makes each.
 
 What is added again with the same SPEC and --zone keeps its next tick.`,
 			Flags: []cli.Flag{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,7 +33,7 @@ func (r *run) leads(ctx context.Context) {
 		r.log.Info("leading", zap.Int64("token", held.Token))
 		defer r.log.Info("no longer leading", zap.Int64("token", held.Token))
 		loops, ctx := errgroup.WithContext(ctx)
-		loops.Go(func() error { return (&ticker{run: r, held: held}).loop(ctx) })
+		loops.Go(func() error { return (&ticker{run: r, held: held, told: make(map[string]bool)}).loop(ctx) })
 		for _, s := range r.opts.Schedules {
 			loops.Go(func() error { return (&ticker{run: r, held: held, program: &s}).loop(ctx) })
 		}
@@ -46,6 +47,7 @@ type ticker struct {
 	held    lease.Held
 	program *Schedule // the one that it runs; nil: all that are stored
 	plans   map[string]*plan
+	told    map[string]bool // schedules of which was said that they are not ticked
 }
 
 // plan is how far a schedule has come.
@@ -91,7 +93,11 @@ func (t *ticker) round(ctx context.Context) (wait time.Duration, err error) {
 	plans := make(map[string]*plan)
 	var trouble error // one schedule's is not the others'
 	for _, row := range rows {
-		if row.Paused || row.Type == "" && t.program == nil {
+		if row.Type == "" && t.program == nil {
+			t.foreign(row)
+			continue
+		}
+		if row.Paused {
 			continue
 		}
 		p := t.plans[row.Name]
@@ -105,6 +111,9 @@ func (t *ticker) round(ctx context.Context) (wait time.Duration, err error) {
 		}
 		plans[row.Name] = p
 		now := t.now()
+		if p.next.IsZero() { // another program wrote it so
+			p.next = p.spec.First(now)
+		}
 		if p.next = p.spec.following(p.next, now); !p.next.After(now) {
 			if e := t.tick(ctx, p, now); e != nil {
 				trouble = errors.Join(trouble, fmt.Errorf("schedule %s: %w", row.Name, e))
@@ -123,33 +132,45 @@ func (t *ticker) bring(ctx context.Context, rows []ScheduleRow) ([]ScheduleRow, 
 		Name: t.program.Name, Spec: t.program.Spec,
 		Zone: cmp.Or(t.program.Zone, "UTC"), Missed: cmp.Or(t.program.Missed, MissedSkip),
 	}}
-	spec, err := ParseSpec(ours.Spec, ours.Zone)
-	if err != nil {
-		return nil, err
-	}
-	now := t.now()
-	ours.NextAt = SecondsOf(spec.First(now))
-	for _, row := range rows {
-		if row.Name != ours.Name {
-			continue
-		}
+	i := slices.IndexFunc(rows, func(row ScheduleRow) bool { return row.Name == ours.Name })
+	if i >= 0 {
+		row := rows[i]
 		if row.Type != "" {
 			return nil, fmt.Errorf("schedule %s: a stored one has that name: remove it, or give the program's another", row.Name)
 		}
 		if row.Spec == ours.Spec && row.Zone == ours.Zone && row.Missed == ours.Missed {
 			return []ScheduleRow{row}, nil
 		}
+	}
+	spec, err := ParseSpec(ours.Spec, ours.Zone)
+	if err != nil {
+		return nil, err
+	}
+	now := t.now()
+	ours.NextAt = SecondsOf(spec.First(now))
+	if i >= 0 {
 		// Programs of two versions may lead in turns: neither is to begin its
 		// interval anew each time.
-		if ours.NextAt = row.NextAt; spec.every == 0 && (row.Spec != ours.Spec || row.Zone != ours.Zone) {
-			ours.NextAt = SecondsOf(spec.Next(now, now))
+		if row := rows[i]; spec.every > 0 || row.Spec == ours.Spec && row.Zone == ours.Zone {
+			ours.NextAt = row.NextAt
 		}
-		ours.Paused, ours.LastAt = row.Paused, row.LastAt
+		ours.Paused, ours.LastAt = rows[i].Paused, rows[i].LastAt
 	}
 	if err := t.seat.Bring(ctx, t.held, ours); err != nil {
 		return nil, fmt.Errorf("schedule %s: %w", ours.Name, err)
 	}
 	return []ScheduleRow{ours}, nil
+}
+
+// foreign says, once, that a schedule is not ticked while this worker leads.
+func (t *ticker) foreign(row ScheduleRow) {
+	ours := slices.ContainsFunc(t.opts.Schedules, func(s Schedule) bool { return s.Name == row.Name })
+	if ours || row.Paused || t.told[row.Name] {
+		return
+	}
+	t.told[row.Name] = true
+	t.log.Warn("a schedule of another program, which this worker does not bring, is not ticked while it leads: "+
+		"bring it in all workers, or remove it", zap.String("schedule", row.Name))
 }
 
 // tick enqueues the ticks that are due, or the first of them, and moves the plan
