@@ -30,6 +30,11 @@ func (s *shell) jobCommand() *cli.Command {
 			Usage:     "show a job and the story of its attempts",
 			ArgsUsage: "ID",
 			Action:    s.action((*call).jobShow),
+		}, {
+			Name:      "explain",
+			Usage:     "say why a job is not running, and what to do",
+			ArgsUsage: "ID",
+			Action:    s.action((*call).jobExplain),
 		}},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,39 +15,50 @@ import (
 // shown is what --json prints of a job.
 type shown struct {
 	jobs.Row
-	Handled *bool          `json:"handled,omitempty"` // of a pending job: some running worker takes it
-	History []jobs.Attempt `json:"history"`
+	*jobs.Explanation                // of a pending job
+	History           []jobs.Attempt `json:"history"`
 }
 
 func (c *call) jobShow() error {
-	id, err := strconv.ParseInt(c.Args().First(), 10, 64)
-	if err != nil || id < 1 {
-		return command.Usage("%q is no job id: want a number; job list shows them", c.Args().First())
+	id, err := jobID(c.Args().First())
+	if err != nil {
+		return err
 	}
 	if err := c.open(existing); err != nil {
 		return err
 	}
 	row, history, err := c.home.Store.Job(c.ctx, id)
-	if errors.Is(err, jobs.ErrNotFound) {
-		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
-	}
 	if err != nil {
-		return err
+		return c.jobError(id, err)
 	}
 	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
 	if row.Status == jobs.Pending {
-		workers, err := c.home.Store.Workers(c.ctx)
+		x, err := jobs.Explain(c.ctx, c.home.Store, id, c.now())
 		if err != nil {
-			return err
+			return c.jobError(id, err)
 		}
-		handled := slices.ContainsFunc(workers, func(w jobs.WorkerRow) bool { return w.Handles(row.Type, row.Queue) })
-		job.Handled = &handled
+		job.Explanation = &x
 	}
 	if c.out.JSON {
 		return c.out.Object(job)
 	}
 	c.printJob(job)
 	return nil
+}
+
+func jobID(arg string) (int64, error) {
+	id, err := strconv.ParseInt(arg, 10, 64)
+	if err != nil || id < 1 {
+		return 0, command.Usage("%q is no job id: want a number; job list shows them", arg)
+	}
+	return id, nil
+}
+
+func (c *call) jobError(id int64, err error) error {
+	if errors.Is(err, jobs.ErrNotFound) {
+		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
+	}
+	return err
 }
 
 func (c *call) printJob(job shown) {
@@ -59,8 +69,11 @@ func (c *call) printJob(job shown) {
 			c.out.Printf("  %-10s  %s\n", name, value)
 		}
 	}
-	if job.Handled != nil && !*job.Handled {
-		c.out.Printf("  no running worker handles this type in this queue: it waits for one\n")
+	if x := job.Explanation; x != nil {
+		c.out.Printf("  %s\n", command.OneLine(x.Why))
+		if x.Todo != "" {
+			c.out.Printf("  %s\n", command.OneLine(x.Todo))
+		}
 	}
 	field("queue", command.OneLine(job.Queue))
 	field("priority", strconv.Itoa(job.Priority))

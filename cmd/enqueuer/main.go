@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/shoal-project/shoal/internal/command"
+	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
 func main() { command.Main(run) }
@@ -33,6 +34,8 @@ func (s *shell) app() *cli.App {
 		Commands: []*cli.Command{
 			s.enqueueCommand(),
 			s.jobCommand(),
+			s.policyCommand(jobs.OfType),
+			s.policyCommand(jobs.OfQueue),
 			s.statsCommand(),
 			s.workersCommand(),
 			s.scheduleCommand(),

@@ -140,7 +140,7 @@ func (o ExecOptions) run(ctx context.Context, command string, stdin []byte, env 
 		return nil, fmt.Errorf("wait for command: %w", err)
 	case !state.Exited() && ctx.Err() != nil:
 		return nil, fmt.Errorf("command was killed: %w%s", context.Cause(ctx), stderr.text())
-	case ending(state) == "killed by SIGKILL" && o.Guard.lapsedSince(began):
+	case state.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL && o.Guard.lapsedSince(began):
 		o.Logger.Warn("the guard has ended a command, its job is given back: this process stood still", zap.String("command", command))
 		return nil, fmt.Errorf("command was killed: %w", errLapsed)
 	case state.ExitCode() == exitForGood:

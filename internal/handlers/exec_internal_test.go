@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -46,6 +47,13 @@ func TestMain(m *testing.M) {
 // shell waits for its go-ahead. It prints the guard's pid when it begins, and
 // returns when the guard has ended.
 func workAsVictim(dir, command, mode string) error {
+	// Under nohup, or in a script's background, these would be ignored.
+	mortal := make(chan os.Signal, 1)
+	signal.Notify(mortal, syscall.SIGHUP, syscall.SIGINT)
+	go func() {
+		<-mortal
+		os.Exit(1)
+	}()
 	lock, err := os.OpenFile(filepath.Join(dir, "seats"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err

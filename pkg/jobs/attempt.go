@@ -88,8 +88,8 @@ func (a *attempt) renewed(p *Progress) {
 }
 
 // lose ends the handler's context because another may have the job, and says
-// whether it did. During a
-// commit the job's row says nothing yet: the commit's own fence decides.
+// whether it did. During a commit the job's row says nothing yet: the commit's
+// own fence decides.
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -153,7 +153,7 @@ func (a *attempt) leave(next attemptState) {
 
 // outcome turns the handler's error into the attempt's last word; false where
 // Job.Commit has said it already.
-func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
+func (a *attempt) outcome(err error, retry retry) (Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state == settled || a.state == ended {
@@ -173,24 +173,26 @@ func (a *attempt) outcome(err error, retry backoff) (Outcome, bool) {
 	case errors.As(err, &permanent):
 		o.Status = Failed
 	case errors.As(err, &again) && again.uncounted:
-		return Outcome{Ref: a.Ref, Status: Pending, Delay: again.delay, Uncounted: true}, true
+		o.Status, o.Delay, o.Uncounted = Pending, again.delay, true
 	case errors.Is(cause, ErrDraining):
-		return Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}, true
+		o.Status, o.Uncounted = Pending, true
 	case errors.Is(cause, lease.ErrLost):
 		// Interrupted by us, not by its own fault, as far as we know: where it was
 		// given back before, it waits. Where another does hold the job, the token has
 		// this refused.
-		o := Outcome{Ref: a.Ref, Status: Pending, Uncounted: true}
+		o.Status, o.Uncounted = Pending, true
 		if int(a.Token) > a.Attempt {
-			o.Delay = retry.delay(1)
+			o.Delay = retry.wait(1)
 		}
-		return o, true
 	case a.Attempt >= a.MaxAttempts:
 		o.Status = Failed
 	case errors.As(err, &again):
 		o.Status, o.Delay = Pending, again.delay
 	default:
-		o.Status, o.Delay = Pending, retry.delay(a.Attempt)
+		o.Status, o.Delay = Pending, retry.after(a.Attempt)
+	}
+	if o.Uncounted {
+		return o, true
 	}
 	text := err.Error()
 	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell

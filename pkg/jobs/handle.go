@@ -38,11 +38,15 @@ type Job[T any] struct {
 // Permanent: the job is given back, due now; or later, where the error is a
 // Snooze, or the lease was lost of a job that had been given back before.
 //
+// defaults, at most one, is what holds for the type where no operator says
+// otherwise. It is kept in the file: of the workers that handle a type, what the
+// last one to start brings holds for all of them.
+//
 // A handler that does not return keeps its slot. After 5 s it is logged, once,
 // with its stack, and counted as stuck until it does return. Its goroutine has
 // the pprof labels "job_type" and "slot".
-func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error) {
-	w.handle(jobType, func(ctx context.Context, a *attempt) error {
+func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error, defaults ...Policy) {
+	w.handle(jobType, defaults, func(ctx context.Context, a *attempt) error {
 		j := &Job[T]{
 			ID: a.ID, Type: a.Type, Queue: a.Queue, Priority: a.Priority,
 			Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Token: a.Token,

@@ -17,6 +17,8 @@ type Inspector interface {
 	Workers(ctx context.Context) ([]WorkerRow, error)
 	// Schedules lists all schedules, by name.
 	Schedules(ctx context.Context) ([]ScheduleRow, error)
+	// Policies lists what holds for types and queues, by kind and name.
+	Policies(ctx context.Context) ([]PolicyRow, error)
 }
 
 // Filter narrows a list; its zero value lists the newest 100 jobs.
@@ -44,6 +46,7 @@ type Row struct {
 	UniqueKey   string          `json:"unique_key,omitempty"`
 	LeaseOwner  int64           `json:"lease_owner,omitempty"`
 	LeaseToken  int64           `json:"lease_token,omitempty"`
+	LeaseLeft   Seconds         `json:"lease_left,omitempty"` // of a running job: for how long its lease holds; below 0: it has ended
 	Error       string          `json:"error,omitempty"`
 	Payload     string          `json:"payload"`
 	Result      json.RawMessage `json:"result,omitempty"`

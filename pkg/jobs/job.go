@@ -98,6 +98,7 @@ type Claimed struct {
 	Attempt     int // 1 for the first
 	MaxAttempts int
 	Timeout     time.Duration // 0: none
+	Retry       Retry         // what the policies say, where they do
 	CreatedAt   time.Time
 	RunAt       time.Time
 }

@@ -20,4 +20,8 @@ type Operator interface {
 	// leader to tick, unless it is paused; its id is 0. Errors: ErrNoSchedule, and
 	// those of Store.Enqueue.
 	RunSchedule(ctx context.Context, name string) (id int64, err error)
+	// ChangePolicy changes what the operator says of a type or queue. change gets
+	// what was said before; it must be quick, and may be called more than once.
+	// It acts on claims from the moment it returns. Errors: those of CheckPolicy.
+	ChangePolicy(ctx context.Context, kind PolicyKind, name string, change func(*Policy)) error
 }

@@ -44,6 +44,9 @@ type Info struct {
 	Types       []string
 	Queues      []string
 	Listen      string // where it serves peers; empty: nowhere
+	// Policies are what its handlers bring, by type. They take the place of what
+	// other workers brought for those types.
+	Policies map[string]Policy
 	// Guard, where set, is handed the open file whose lock is the seat, before
 	// the worker can claim anything. A process that inherits it keeps the seat
 	// taken until it has ended too.

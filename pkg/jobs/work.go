@@ -72,7 +72,7 @@ func (r *run) work(a *attempt) {
 		err = Snooze(0) // over before it began, not by its own timeout
 		return
 	}
-	err = r.handlers[a.Type](a.ctx, a)
+	err = r.handlers[a.Type].run(a.ctx, a)
 	if err != nil {
 		_ = err.Error() // where it panics, it is to do so here
 	}
@@ -80,7 +80,7 @@ func (r *run) work(a *attempt) {
 
 func (r *run) settle(a *attempt, err error, took time.Duration) {
 	e := ending{pool: a.pool}
-	if o, ok := a.outcome(err, backoff{r.opts.RetryDelay}); ok {
+	if o, ok := a.outcome(err, r.retry(a, err)); ok {
 		e.outcome = &o
 	}
 	a.trust.Stop()
@@ -95,6 +95,38 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 	r.slots.free = append(r.slots.free, a.slot)
 	r.mu.Unlock()
 	signal(r.news)
+}
+
+// retry is how long a job waits for its next attempt.
+type retry struct {
+	Retry
+	own *time.Duration // what its handler's Backoff says
+}
+
+func (w retry) after(attempt int) time.Duration {
+	if w.own != nil {
+		return max(0, *w.own)
+	}
+	return w.wait(attempt)
+}
+
+// retry is the operator's word, or the handler's, or the worker's.
+func (r *run) retry(a *attempt, err error) (w retry) {
+	w.Retry = a.Retry.or(Retry{Delay: r.opts.RetryDelay})
+	backoff := r.handlers[a.Type].defaults.Backoff
+	var permanent permanentError
+	var said retryError
+	if err == nil || backoff == nil || a.Retry.Delay != 0 || errors.As(err, &permanent) || errors.As(err, &said) {
+		return w
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("backoff function panicked: the usual delay holds", zap.String("type", a.Type), zap.Any("panic", p))
+		}
+	}()
+	d := backoff(a.Attempt, err)
+	w.own = &d
+	return w
 }
 
 func (r *run) logEnd(a *attempt, o *Outcome, took time.Duration) {

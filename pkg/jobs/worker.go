@@ -69,7 +69,11 @@ type Worker struct {
 	asked    chan struct{} // received from each time the turn loop comes round
 }
 
-type handler func(context.Context, *attempt) error
+// handler is what is registered for a type.
+type handler struct {
+	run      func(context.Context, *attempt) error
+	defaults Policy
+}
 
 // NewWorker makes a worker; register its handlers with Handle, then Run it.
 // What is wrong with the options is said by Run.
@@ -77,7 +81,14 @@ func NewWorker(store Store, opts WorkerOptions) *Worker {
 	return &Worker{store: store, opts: opts, handlers: make(map[string]handler), asked: make(chan struct{})}
 }
 
-func (w *Worker) handle(jobType string, h handler) {
+func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt) error) {
+	h := handler{run: run}
+	for _, d := range defaults {
+		h.defaults = d
+		if err := checkDefaults(jobType, d); err != nil && w.err == nil {
+			w.err = err
+		}
+	}
 	if _, ok := w.handlers[jobType]; ok && w.err == nil {
 		w.err = fmt.Errorf("job type %q has two handlers", jobType)
 	}
@@ -113,7 +124,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	who := Info{
 		Host: host, PID: os.Getpid(), Concurrency: slots,
-		Types: w.Types(), Queues: queues, Listen: opts.Listen,
+		Types: w.Types(), Queues: queues, Listen: opts.Listen, Policies: make(map[string]Policy),
+	}
+	for jobType, h := range w.handlers {
+		who.Policies[jobType] = h.defaults
 	}
 	if opts.Guard != nil {
 		who.Guard = opts.Guard.Start

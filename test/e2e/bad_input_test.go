@@ -79,7 +79,7 @@ func TestUnhandled(t *testing.T) {
 	h.expectStatus(h.enqueuer("enqueue", "Noop"), "completed")
 	for _, id := range []string{id, mail} {
 		h.expectStatus(id, "pending")
-		if show := h.enqueuer("job", "show", id); !strings.Contains(show, "no running worker handles this type") {
+		if show := h.enqueuer("job", "show", id); !strings.Contains(show, "no worker handles type ") {
 			t.Errorf("job show does not say that nobody handles it:\n%s", show)
 		}
 	}

@@ -128,9 +128,6 @@ func (s *story) checkOutcomes() {
 		accepted[o.ref] = o.Status + " by " + c.by.name
 	}
 	for _, c := range s.calls["turn"] {
-		if !c.known() {
-			continue
-		}
 		if !c.happened() {
 			continue
 		}
@@ -139,7 +136,7 @@ func (s *story) checkOutcomes() {
 		}
 	}
 	for _, c := range s.calls["finish"] {
-		if c.known() && (c.happened() || c.answer.Fate == refused) {
+		if c.happened() || c.answer.Fate == refused {
 			say(c, c.Outcomes[0], c.happened())
 		}
 	}

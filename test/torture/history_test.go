@@ -70,7 +70,6 @@ type outcome struct {
 type claim struct {
 	ref
 	Attempt int    `json:"a"`
-	Max     int    `json:"m"`
 	Type    string `json:"ty"`
 }
 

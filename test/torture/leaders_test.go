@@ -24,7 +24,7 @@ func TestLeaders(t *testing.T) {
 		ticks: []time.Duration{50 * time.Millisecond, 80 * time.Millisecond, 130 * time.Millisecond},
 		db:    filepath.Join(runDir(t), "shoal.db"),
 	}
-	f := newFleet(t, o, build(t, true))
+	f := newFleet(t, o, build(t))
 	makeFile(t, o.db)
 	f.points = func(rng *rand.Rand) string {
 		hit := []string{"SIGKILL", "SIGSTOP"}[rng.IntN(2)]
@@ -61,7 +61,7 @@ func TestLeaders(t *testing.T) {
 // on, is refused: not because the tick is another's, but because it leads no more.
 func TestDeposedLeader(t *testing.T) {
 	o := options{workers: 2, lease: time.Second, queue: "torture", ticks: tickIntervals[:1], db: filepath.Join(runDir(t), "shoal.db")}
-	f := newFleet(t, o, build(t, true))
+	f := newFleet(t, o, build(t))
 	makeFile(t, o.db)
 	stopped := func(place int, at string) *process {
 		p := start(t, f.binary, f.worker(place, 0), at)

@@ -73,18 +73,17 @@ func randomPoint(rng *rand.Rand) string {
 }
 
 // overlay writes into dir what go build's -overlay takes: the sources with the
-// points and with the patches of a mutant.
-func overlay(dir string, mutant []patch, withPoints bool) (path string, err error) {
+// points, at which nothing happens unless point.Env says so, and with the patches
+// of a mutant.
+func overlay(dir string, mutant []patch) (path string, err error) {
 	patches := slices.Clone(mutant)
-	if withPoints {
-		imports := make(map[string]bool)
-		for name, p := range points {
-			p.new = fmt.Sprintf(p.new, name)
-			patches = append(patches, p)
-			if !imports[p.file] {
-				imports[p.file] = true
-				patches = append(patches, patch{p.file, "import (\n", "import (\n	" + pointImport + "\n"})
-			}
+	imports := make(map[string]bool)
+	for name, p := range points {
+		p.new = fmt.Sprintf(p.new, name)
+		patches = append(patches, p)
+		if !imports[p.file] {
+			imports[p.file] = true
+			patches = append(patches, patch{p.file, "import (\n", "import (\n	" + pointImport + "\n"})
 		}
 	}
 	sources := make(map[string]string)
@@ -123,10 +122,10 @@ func overlay(dir string, mutant []patch, withPoints bool) (path string, err erro
 }
 
 // build builds this very test, with the flag's mutant, as the processes under test.
-func build(t testing.TB, withPoints bool) string {
+func build(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	path, err := overlay(dir, mutantPatches(t), withPoints)
+	path, err := overlay(dir, mutantPatches())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func (v *volume) restore(t *testing.T) {
 // the file is whole. Each cut hits a fleet that enqueues and works.
 func TestPowerCut(t *testing.T) {
 	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture"}
-	binary := build(t, false)
+	binary := build(t)
 	v := newVolume(t)
 	o.db = filepath.Join(v.dir, "shoal.db")
 	makeFile(t, o.db)

@@ -107,7 +107,7 @@ func (s *recordedSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want j
 	e := answer(err)
 	e.Refs = refsOf(turn.Rejected)
 	for _, c := range turn.Claimed {
-		e.Claimed = append(e.Claimed, claim{ref: refOf(c.Ref), Attempt: c.Attempt, Max: c.MaxAttempts, Type: c.Type})
+		e.Claimed = append(e.Claimed, claim{ref: refOf(c.Ref), Attempt: c.Attempt, Type: c.Type})
 	}
 	end(e)
 	return turn, err
@@ -181,7 +181,7 @@ func (s *recordedSeat) Reap(ctx context.Context) ([]jobs.Reaped, error) {
 }
 
 func (s *recordedSeat) Leave(ctx context.Context) error {
-	end := s.begin(event{Op: "leave", ID: s.ID()})
+	end := s.begin(event{Op: "leave"})
 	err := s.Seat.Leave(ctx)
 	end(answer(err))
 	return err

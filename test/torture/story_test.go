@@ -63,17 +63,17 @@ type call struct {
 
 func (c call) answered() bool { return c.to != never }
 
-// claimed is a claim and the turn that made it.
-type claimed struct {
-	call
-	claim
-}
-
 // known says that the call has happened, or not, for certain.
 func (c call) known() bool { return c.answered() && c.answer.Fate != unknown }
 
 // happened says that it certainly has.
 func (c call) happened() bool { return c.answered() && c.answer.Fate == "" }
+
+// claimed is a claim and the turn that made it.
+type claimed struct {
+	call
+	claim
+}
 
 // story is everything that is known after a run.
 type story struct {
@@ -102,13 +102,10 @@ func tell(t testing.TB, o options, dir string) *story {
 		calls: make(map[string][]call), events: make(map[string][]call),
 		jobs: make(map[int64]*jobRow), byKey: make(map[string][]*jobRow)}
 	histories := readHistories(t, dir)
-	for _, h := range histories {
+	for _, h := range histories { // by name: the conductor's is the first
 		if h.name == "conductor" {
 			s.conductor(h.events)
-		}
-	}
-	for _, h := range histories {
-		if h.name != "conductor" {
+		} else {
 			s.process(h)
 		}
 	}
@@ -208,7 +205,7 @@ func (s *story) process(h record) {
 				l.strike(e.At)
 			}
 		case e.Call == 0:
-			s.events[e.Op] = append(s.events[e.Op], call{event: e, answer: e, by: l, span: span{max(e.From, 0), e.At}})
+			s.events[e.Op] = append(s.events[e.Op], call{event: e, answer: e, by: l, span: span{e.From, e.At}})
 		case !e.Done:
 			open[e.Call] = len(s.calls[e.Op])
 			s.calls[e.Op] = append(s.calls[e.Op], call{event: e, by: l, span: span{e.At, never}})

@@ -94,7 +94,7 @@ func seed(t testing.TB) uint64 {
 // TestTorture: a fleet under random faults loses nothing and doubles nothing.
 func TestTorture(t *testing.T) {
 	first := seed(t)
-	binary := build(t, true)
+	binary := build(t)
 	for i := range *seedsFlag {
 		if *seedsFlag == 1 {
 			torture(t, first, binary)
@@ -149,7 +149,7 @@ func TestDiskFull(t *testing.T) {
 		lease: 2 * time.Second, queue: "torture", ticks: tickIntervals, small: true, db: filepath.Join(dir, "shoal.db"),
 	}
 	makeFile(t, o.db)
-	f := newFleet(t, o, build(t, true))
+	f := newFleet(t, o, build(t))
 	f.run(func() {
 		pause(f.faulting, o.duration/5) // then all are at work
 		f.fill(o.lease * 3 / 2)

@@ -15,7 +15,7 @@ import (
 func TestUniqueRace(t *testing.T) {
 	const racers = 64
 	o := options{queue: "torture", db: filepath.Join(runDir(t), "shoal.db")}
-	f := newFleet(t, o, build(t, true))
+	f := newFleet(t, o, build(t))
 	makeFile(t, o.db)
 	for i := range racers {
 		f.all = append(f.all, start(t, f.binary, role{

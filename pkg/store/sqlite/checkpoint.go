@@ -60,7 +60,7 @@ func (w *writer) copyBack(mode sqlite3.CheckpointMode) {
 // are at the same. It is not for a file in whose place another lies: whoever has
 // opened that one writes to the same -wal.
 func (w *writer) lastCopy() {
-	for deadline := time.Now().Add(lastCopyTime); time.Now().Before(deadline); <-time.After(checkpointPause / 25) {
+	for deadline := time.Now().Add(lastCopyTime); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		if _, _, err := w.conn.WALCheckpoint("main", sqlite3.CHECKPOINT_TRUNCATE); !errors.Is(err, sqlite3.BUSY) {
 			return
 		}

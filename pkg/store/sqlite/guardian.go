@@ -185,13 +185,6 @@ func (id fileID) still(path string) error {
 	return nil
 }
 
-// movedAway says that the file is elsewhere and no other has its path: what is
-// found at the path and not the same file may be at work with the -wal beside it.
-func (id fileID) movedAway(path string) bool {
-	_, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist)
-}
-
 // links returns how many names a file has.
 func links(info os.FileInfo) uint64 {
 	return uint64(info.Sys().(*syscall.Stat_t).Nlink)

@@ -30,20 +30,6 @@ func (h holder) String() string {
 	return fmt.Sprintf("pid %d (%s)", h.PID, h.Name)
 }
 
-// writeLocked reports whether somebody holds the write lock, in this process
-// or in another. shm is a descriptor of our own, read-only is enough, of the file
-// <database>-shm; never the driver's, whose own lock it would not see. Closing
-// it drops the POSIX locks that this process has on the file, which does no harm:
-// the driver takes open file description locks, and the guardian refuses a
-// second library.
-func writeLocked(shm *os.File) (bool, error) {
-	held, _, err := testLock(shm, walWriteLock)
-	if err != nil {
-		return false, fmt.Errorf("look at the write lock: %w", err)
-	}
-	return held, nil
-}
-
 // holderOf names a process, which may be this one, that holds a lock on that byte
 // of -shm right now. False means that nobody does, or that it can't be found out: a process of
 // another user or of another container stays hidden. It reads all of /proc that

@@ -66,6 +66,10 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	if len(turn.Claimed) < 3 {
 		t.Fatalf("claimed %d", len(turn.Claimed))
 	}
+	errPolicies := errors.Join( // which change what a claim says
+		db.ChangePolicy(ctx, jobs.OfType, "A", func(p *jobs.Policy) { p.MaxRunning = 9 }),
+		db.ChangePolicy(ctx, jobs.OfQueue, "default", func(p *jobs.Policy) { p.MaxStarts = jobs.Rate{N: 9, Per: time.Hour} }))
+	_, errAgain := db.Enqueue(ctx, n)
 	_, errOut := s.Turn(ctx, []jobs.Outcome{
 		{Ref: turn.Claimed[0].Ref, Status: jobs.Completed},
 		{Ref: turn.Claimed[1].Ref, Status: jobs.Pending, Error: "x"},
@@ -87,7 +91,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 		}
 		return err
 	})
-	if err := errors.Join(errEnqueue, errTurn, errOut, errRenew, errLost, errLeft, errLead, errBring, errTick, errReap, errCall, errDead); err != nil {
+	if err := errors.Join(errEnqueue, errPolicies, errAgain, errTurn, errOut, errRenew, errLost, errLeft, errLead, errBring, errTick, errReap, errCall, errDead); err != nil {
 		t.Fatal(err)
 	}
 

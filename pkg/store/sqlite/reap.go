@@ -17,8 +17,9 @@ import (
 // look comes every 250 ms: the second one after the first finds it over.
 const grace = 400 * time.Millisecond
 
-// stallGrace is what is given after the file, or this process, has stood still or begun:
-// then all of a fleet have to renew at once, and perhaps on a full machine.
+// stallGrace is what is given after the file or this process has stood still, or
+// has just begun: then all of a fleet have to renew at once, and perhaps on a full
+// machine.
 const stallGrace = 2 * time.Second
 
 // reaper is what a seat remembers between its looks at the others.
@@ -45,7 +46,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 		defer func() { err = errors.Join(err, failed) }()
 	}
 	if time.Since(began) > grace/4 {
-		s.reaper.pause() // it may have waited for the write lock
+		s.reaper.pause(time.Now()) // it may have waited for the write lock
 	}
 	var all []member
 	expired := make(map[jobs.Ref]bool)
@@ -76,7 +77,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 			dead = append(dead, m)
 		}
 	}
-	locked, err := writeLocked(s.db.shm)
+	locked, _, err := testLock(s.db.shm, walWriteLock)
 	if err != nil {
 		return nil, wrapError("look for the dead", err)
 	}
@@ -87,7 +88,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	}
 	if len(dead) > 0 || len(stuck) > 0 {
 		if reaped, err = s.take(ctx, dead, stuck); err != nil {
-			s.reaper.pause() // who could not be reaped could not renew either
+			s.reaper.pause(time.Now()) // who could not be reaped could not renew either
 			return nil, wrapError("reap", err)
 		}
 	}
@@ -147,9 +148,9 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 }
 
 // pause begins all graces anew: the file has stood still, or may have.
-func (r *reaper) pause() {
+func (r *reaper) pause(now time.Time) {
 	clear(r.suspects)
-	r.stood = time.Now()
+	r.stood = now
 }
 
 // ripe returns those of the ended leases that have been known for long enough,
@@ -158,19 +159,18 @@ func (r *reaper) pause() {
 // the others could not renew, or not be seen to.
 func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
 	still := locked && r.version == version
-	stood := still || !r.last.IsZero() && now.Sub(r.last) > 2*grace
+	if still || now.Sub(r.last) > 2*grace { // so is the first look of all: who is new can't know
+		r.pause(now)
+	}
 	if !still {
 		r.still = now
 	}
 	r.last, r.version = now, 0
-	if stood {
-		r.stood = now
-	}
 	if locked {
 		r.version = version
 	}
 	for ref := range r.suspects {
-		if stood || !expired[ref] {
+		if !expired[ref] {
 			delete(r.suspects, ref)
 		}
 	}

@@ -47,16 +47,27 @@ func (s *seat) followClock(ctx context.Context) error {
 // rewindBite is how many jobs are moved in one transaction.
 const rewindBite = 500
 
+// rewindStarts has the starts that lie ahead count from now on, once.
+func (t *tx) rewindStarts() error {
+	_, err := t.exec(`INSERT INTO sync_starts (kind, name, at, n)
+		SELECT kind, name, ?1, sum(n) FROM sync_starts WHERE at > ?1 + ?2 GROUP BY kind, name
+		ON CONFLICT (kind, name, at) DO UPDATE SET n = n + excluded.n`, t.now, clockSlack)
+	if err == nil {
+		_, err = t.exec(`DELETE FROM sync_starts WHERE at > ?1 + ?2`, t.now, clockSlack)
+	}
+	return err
+}
+
 // rewind moves the jobs from the clock's former future back by as much as they
 // are ahead, and their times with them: who comes second finds nothing. Those that
 // run are moved too, as they are to keep their place if they are given back.
 //
-// The engine reads the wall clock after it got the write lock. So an empty
+// The engine reads the wall clock after it got the write lock. So a
 // transaction comes first: after it, whoever had read the former time (and was
 // stopped with it, perhaps) has written it. The newest job is moved last, as the
 // first look of a worker goes by it.
 func (s *seat) rewind(ctx context.Context) error {
-	if err := s.db.writer.do(ctx, func(*tx) error { return nil }); err != nil {
+	if err := s.db.writer.do(ctx, (*tx).rewindStarts); err != nil {
 		return err
 	}
 	const ahead = `max(created_at, coalesce(started_at, 0)) - ?1`

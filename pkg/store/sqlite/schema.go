@@ -156,6 +156,12 @@ CREATE TABLE sync_starts (
 	PRIMARY KEY (kind, name, at)
 ) STRICT, WITHOUT ROWID;
 
+-- A job's history is of its last 100 attempts that did not complete.
+CREATE TRIGGER sync_job_errors_bounded AFTER INSERT ON sync_job_errors WHEN NEW.lease_token > 100 BEGIN
+	DELETE FROM sync_job_errors WHERE job_id = NEW.job_id AND lease_token < (SELECT lease_token FROM sync_job_errors
+		WHERE job_id = NEW.job_id ORDER BY lease_token DESC LIMIT 1 OFFSET 99);
+END;
+
 ALTER TABLE sync_jobs ADD COLUMN meta TEXT; -- JSON object of strings: what travels with the job
 
 -- Without a job_type its jobs are made by the program that brings the schedule.

@@ -1,8 +1,13 @@
 package sqlite
 
 import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/internal/insert"
 )
 
@@ -11,5 +16,43 @@ import (
 func TestSchemaVersion(t *testing.T) {
 	if insert.SchemaVersion != len(migrations) {
 		t.Errorf("insert.SchemaVersion is %d, there are %d migrations", insert.SchemaVersion, len(migrations))
+	}
+}
+
+// TestFromEachVersion opens a file of each earlier schema, made by the system's
+// sqlite3: what is in it stays, and works.
+func TestFromEachVersion(t *testing.T) {
+	for version := 1; version < len(migrations); version++ {
+		path := filepath.Join(t.TempDir(), "jobs.db")
+		text := "PRAGMA journal_mode = WAL;\n" + metaTable + ";\n"
+		for _, m := range migrations[:version] {
+			text += m
+		}
+		text += fmt.Sprintf(`INSERT INTO sync_meta VALUES ('schema_version', '%d'), ('max_pending', '9');
+			INSERT INTO sync_jobs (job_type, payload) VALUES ('A', '1'), ('A', '2');
+			UPDATE sync_jobs SET status = 'failed', attempts = 3, max_attempts = 3, lease_token = 3, completed_at = 5, error = 'x' WHERE id = 1;
+			INSERT INTO sync_schedules (name, next_at) VALUES ('ping', 7);`, version)
+		if out, err := exec.Command("sqlite3", path, text).CombinedOutput(); err != nil {
+			t.Fatalf("version %d: %v: %s", version, err, out)
+		}
+		db, err := Open(t.Context(), path, Options{Existing: true})
+		if err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		defer db.Close()
+		seat, err := db.Join(t.Context(), jobs.Info{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn, err := seat.Turn(t.Context(), nil, jobs.Want{Types: []string{"A"}, TTL: time.Minute,
+			Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 5}}, Limit: jobs.Limits{MaxAttempts: 3}})
+		if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != 2 {
+			t.Errorf("version %d: claimed %+v, %v", version, turn.Claimed, err)
+		}
+		out, err := exec.Command("sqlite3", path, `SELECT (SELECT value FROM sync_meta WHERE key = 'schema_version'),
+			(SELECT value FROM sync_meta WHERE key = 'max_pending'), (SELECT count(*) FROM sync_jobs), (SELECT next_at FROM sync_schedules)`).CombinedOutput()
+		if want := fmt.Sprintf("%d|9|2|7.0\n", len(migrations)); err != nil || string(out) != want {
+			t.Errorf("from version %d: %s, %v, want %s", version, out, err, want)
+		}
 	}
 }

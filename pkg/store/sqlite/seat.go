@@ -55,7 +55,15 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 		}
 		// Locked before the row commits: a row with a free byte is a dead worker's.
 		s.id = t.LastInsertRowID()
-		return s.file.Take(s.id)
+		if err := s.file.Take(s.id); err != nil {
+			return err
+		}
+		for jobType, p := range who.Policies {
+			if err := t.putPolicy(policyOf{jobs.OfType, jobType, byHandler}, p); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -69,8 +77,7 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 	db.seats.Lock()
 	defer db.seats.Unlock()
 	db.seats.all = append(db.seats.all, s)
-	// The file may have stood still until just now: who is new can't know.
-	s.reaper = reaper{suspects: make(map[jobs.Ref]time.Time), stood: time.Now()}
+	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
 

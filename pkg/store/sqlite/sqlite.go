@@ -30,6 +30,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -76,15 +77,19 @@ type DB struct {
 
 	writing chan struct{} // a mutex of the process's writers: the group's, and a closure's
 	alone   *sql.DB       // one connection, for transactions with foreign code
-	waits   waits         // for the others
+	waits   waits         // what is known of waits for other processes' write lock
 
 	look struct { // reads of the engine's own
 		sync.Mutex
 		*conn
 	}
 	readers *sql.DB
-	shm     *os.File  // to ask who holds the write lock
-	probe   *seatFile // to ask who lives
+	// shm, to ask who holds the write lock: a descriptor of our own, not the driver's,
+	// whose own lock it would not see. Closing it drops the POSIX locks that this
+	// process has on the file, which does no harm: the driver takes open file
+	// description locks, and the guardian refuses a second library.
+	shm   *os.File
+	probe *seatFile // to ask who lives
 
 	seats struct { // taken here
 		sync.Mutex
@@ -136,7 +141,9 @@ func (db *DB) close() error {
 	}
 	// The last connection to close copies -wal back and removes it, if it can write.
 	if db.writer != nil && db.writer.conn != nil {
-		if db.file.movedAway(db.path) {
+		// Moved, and no other file has the path: who opened that one would write to
+		// the same -wal.
+		if _, err := os.Lstat(db.path); errors.Is(err, fs.ErrNotExist) {
 			db.writer.lastCopy()
 		}
 		errs = append(errs, db.writer.conn.close())

@@ -69,13 +69,24 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 		if err := t.promote(); err != nil {
 			return err
 		}
+		all, err := readPolicies(t.conn)
+		if err != nil {
+			return err
+		}
+		gates, err := gatesOf(t.conn, all, t.now)
+		if err != nil {
+			return err
+		}
 		for _, c := range claims {
-			if err := s.claim(t, c, want, &turn.Claimed); err != nil {
+			if err := s.claimAll(t, c, want, all, gates, &turn.Claimed); err != nil {
 				return err
 			}
 		}
-		var err error
+		if err := t.noteStarts(gates); err != nil {
+			return err
+		}
 		turn.Next, err = nextDue(t.conn, t.now)
+		turn.Next = sooner(turn.Next, gates.opens(t.now))
 		return err
 	})
 	if err != nil {
@@ -130,12 +141,29 @@ const maxArms = 50
 // claim is what a pool's claim asks for, as SQL: one arm for each queue and
 // type, as each has its run of the index, and ORDER BY and LIMIT on their union
 // itself, which SQLite then merges instead of sorting. More arms than one union
-// takes are a union of unions. ?1 is the time, ?2 the limit.
+// takes are a union of unions. ?1 is the time, ?2 the limit; from ?3 on stand the
+// arms' queues and types.
 type claim struct {
 	best string
-	args []any // from ?3 on
+	arms []arm
 	free int
 }
+
+type arm struct{ queue, jobType string }
+
+// open binds the arms: NULL for the queue of one that a gate has closed.
+func (c claim) open(gates gates) (args []any) {
+	for _, a := range c.arms {
+		if gates.open(a.jobType, a.queue) {
+			args = append(args, a.queue, a.jobType)
+		} else {
+			args = append(args, nil, a.jobType)
+		}
+	}
+	return args
+}
+
+const armColumns = `id, priority, run_at`
 
 const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2`
 
@@ -148,9 +176,9 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 		var arms []string
 		for _, queue := range p.Queues {
 			for _, jobType := range want.Types {
-				c.args = append(c.args, queue, jobType)
-				arms = append(arms, fmt.Sprintf(`SELECT id, priority, run_at FROM sync_jobs
-					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, len(c.args)+1, len(c.args)+2))
+				c.arms = append(c.arms, arm{queue, jobType})
+				arms = append(arms, fmt.Sprintf(`SELECT `+armColumns+` FROM sync_jobs
+					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, 2*len(c.arms)+1, 2*len(c.arms)+2))
 			}
 		}
 		var unions []string
@@ -169,8 +197,16 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err error) {
 	now := s.db.now()
 	found := func(*sqlite3.Stmt) error { work = true; return nil }
+	all, err := readPolicies(c)
+	if err != nil {
+		return false, 0, err
+	}
+	gates, err := gatesOf(c, all, now)
+	if err != nil {
+		return false, 0, err
+	}
 	for _, claim := range claims {
-		err := c.query(claim.best, found, append([]any{now, 1}, claim.args...)...)
+		err := c.query(claim.best, found, append([]any{now, 1}, claim.open(gates)...)...)
 		if err != nil || work {
 			return work, 0, err
 		}
@@ -180,22 +216,77 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 		return work, 0, err
 	}
 	next, err = nextDue(c, now)
-	return false, next, err
+	return false, sooner(next, gates.opens(now)), err
 }
 
-// claim takes jobs for one pool. What the job does not name itself (attempts,
-// timeout) is stored with its first claim, so that the reaper knows it too.
-func (s *seat) claim(t *tx, c claim, want jobs.Want, into *[]jobs.Claimed) error {
-	n := len(c.args) + 3
+// sooner is the earlier of two waits, where 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// claimAll takes jobs for one pool, in one statement where nothing bounds them.
+// Else it takes the best up to where a gate closes, and goes on without that
+// gate's arms: what is taken is always the best of what may be.
+func (s *seat) claimAll(t *tx, c claim, want jobs.Want, all policies, gates gates, into *[]jobs.Claimed) error {
+	for free, more := c.free, true; more; {
+		n, args := free, c.open(gates)
+		more = false
+		if len(gates) > 0 {
+			var err error
+			if n, more, err = c.upToGate(t.conn, gates, free, t.now, args); err != nil || n == 0 {
+				return err
+			}
+		}
+		before := len(*into)
+		if err := s.claim(t, c, n, args, want, all, into); err != nil {
+			return err
+		}
+		claimed := (*into)[before:]
+		for i, j := range claimed {
+			gates.pass(j.Type, j.Queue)
+			claimed[i].Retry = all.retry(j.Type, j.Queue)
+		}
+		free -= n
+	}
+	return nil
+}
+
+// upToGate is how many of the best jobs may be taken before a gate closes that
+// the next one would have to pass.
+func (c claim) upToGate(conn *conn, gates gates, free int, now float64, args []any) (n int, closes bool, err error) {
+	passing := gates.copy()
+	typed := strings.ReplaceAll(c.best, armColumns, armColumns+", job_type, queue")
+	err = conn.query(typed, func(s *sqlite3.Stmt) error {
+		jobType, queue := s.ColumnText(3), s.ColumnText(4)
+		if closes = closes || !passing.open(jobType, queue); !closes {
+			passing.pass(jobType, queue)
+			n++
+		}
+		return nil
+	}, append([]any{now, free}, args...)...)
+	return n, closes, err
+}
+
+// claim takes the n best jobs of a pool's arms. What the job does not name itself
+// (attempts, timeout) is stored with its first claim, so that the reaper knows it too.
+func (s *seat) claim(t *tx, c claim, best int, arms []any, want jobs.Want, all policies, into *[]jobs.Claimed) error {
+	n := len(arms) + 3
+	attempts, timeout := "max_attempts", "timeout"
+	if len(all) > 0 {
+		attempts, timeout = inClaim(attempts), inClaim(timeout)
+	}
 	sql := fmt.Sprintf(`UPDATE sync_jobs SET
 			status = 'running', attempts = attempts + 1, started_at = ?1, due = 0, error = NULL, progress = NULL,
 			lease_owner = ?%d, lease_token = lease_token + 1, lease_expires_at = ?%d,
-			max_attempts = coalesce(max_attempts, ?%d), timeout = coalesce(timeout, ?%d),
+			max_attempts = coalesce(%s, ?%d), timeout = coalesce(%s, ?%d),
 			unique_key = iif(unique_for = 'pending', NULL, unique_key)
 		WHERE id IN (SELECT id FROM (%s)) AND status = 'pending'
 		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at`,
-		n, n+1, n+2, n+3, c.best)
-	args := append([]any{t.now, c.free}, c.args...)
+		n, n+1, attempts, n+2, timeout, n+3, c.best)
+	args := append([]any{t.now, best}, arms...)
 	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
 	return t.query(sql, func(s *sqlite3.Stmt) error {
 		*into = append(*into, jobs.Claimed{
@@ -222,14 +313,19 @@ func (s *seat) Left(_ context.Context, want jobs.Want) (left bool, err error) {
 	for _, p := range want.Pools {
 		queues = append(queues, p.Queues...)
 	}
-	queueList, _ := json.Marshal(queues) // strings: no error
-	typeList, _ := json.Marshal(want.Types)
 	var arms []string
 	for _, status := range []string{`'running'`, `'pending' AND due = 1`, `'pending' AND due = 0`} {
 		arms = append(arms, `SELECT 1 FROM sync_jobs WHERE status = `+status+`
 			AND queue IN (SELECT value FROM json_each(?1)) AND job_type IN (SELECT value FROM json_each(?2))`)
 	}
 	err = s.db.read(func(c *conn) error {
+		all, err := readPolicies(c)
+		if err != nil {
+			return err
+		}
+		// What is paused is not this worker's to do.
+		queueList, _ := json.Marshal(slices.DeleteFunc(queues, func(q string) bool { return all[policyOf{jobs.OfQueue, q, byOperator}].Paused })) // strings: no error
+		typeList, _ := json.Marshal(slices.DeleteFunc(slices.Clone(want.Types), func(t string) bool { return all[policyOf{jobs.OfType, t, byOperator}].Paused }))
 		return c.query(strings.Join(arms, " UNION ALL ")+` LIMIT 1`,
 			func(*sqlite3.Stmt) error { left = true; return nil }, queueList, typeList)
 	})

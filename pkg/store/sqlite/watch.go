@@ -72,7 +72,7 @@ func (w *watcher) run() {
 		case err := <-w.notify.Errors:
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
 		case <-timer.C:
-			locked, err := writeLocked(w.db.shm)
+			locked, _, err := testLock(w.db.shm, walWriteLock)
 			looking = err == nil && locked
 			seen = w.look(seen)
 			if looking {

@@ -100,6 +100,21 @@ func testLimits(t *testing.T, f *fixture) {
 	}
 }
 
+// testLongHistory: the newest 100 attempts that did not complete are kept.
+func testLongHistory(t *testing.T, f *fixture) {
+	id := f.enqueue(jobs.New{MaxAttempts: 1000}, jobs.New{Priority: -1})[0].ID
+	seat := f.join(f.store)
+	turn := f.turn(seat, want(1))
+	for range 130 {
+		c := turn.Claimed[0]
+		turn = f.turn(seat, want(1), jobs.Outcome{Ref: c.Ref, Status: jobs.Pending, Error: "no"})
+	}
+	_, history := f.job(id)
+	if len(history) != 100 || history[0].Attempt != 31 || history[99].Attempt != 130 {
+		t.Errorf("%d attempts are kept, the first of them %+v", len(history), history[0])
+	}
+}
+
 func testOutcomes(t *testing.T, f *fixture) {
 	seat := f.join(f.store)
 	for range 5 {

@@ -36,6 +36,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Delay":             testDelay,
 		"Limits":            testLimits,
 		"Outcomes":          testOutcomes,
+		"LongHistory":       testLongHistory,
 		"Fence":             testFence,
 		"Finish":            testFinish,
 		"FinishLost":        testFinishLost,
@@ -55,6 +56,14 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Write":             testWrite,
 		"Inspect":           testInspect,
 		"ConcurrentTurns":   testConcurrentTurns,
+		"PolicySays":        testPolicySays,
+		"PolicyOfHandlers":  testPolicyOfHandlers,
+		"PolicyRefuses":     testPolicyRefuses,
+		"Pause":             testPause,
+		"MaxRunning":        testMaxRunning,
+		"MaxRunningRace":    testMaxRunningRace,
+		"MaxStarts":         testMaxStarts,
+		"MaxStartsMany":     testMaxStartsMany,
 		"AbandonedEnqueues": testAbandonedEnqueues,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,124 @@
+package jobs
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"time"
+	"unicode/utf8"
+)
+
+// Policy is what holds for the jobs of a type, or of a queue, in the whole
+// fleet. A field that is zero says nothing. For attempts, timeout and retries
+// the first that says something counts: the job itself, the operator for its
+// type, the operator for its queue, the handler, the worker's options. A limit
+// or a pause of the type holds beside that of the queue.
+type Policy struct {
+	MaxAttempts int
+	Timeout     time.Duration // of an attempt
+	Retry       Retry
+	// MaxRunning bounds how many run at once in the whole fleet.
+	MaxRunning int
+	// MaxStarts bounds how many attempts begin in any span of time. It counts
+	// from when it was first said.
+	MaxStarts Rate
+	// Paused lets none begin; what runs goes on. Only operators pause.
+	Paused bool
+	// Backoff, in place of Retry, is how long a job waits after its nth attempt
+	// failed with err. Only a handler brings one.
+	Backoff func(attempt int, err error) time.Duration
+}
+
+// Retry says how long a job waits after a failed attempt.
+type Retry struct {
+	Delay  time.Duration // after the first; it doubles with each
+	Cap    time.Duration // no wait is longer, but for Delay itself; 0: an hour
+	Jitter float64       // each wait is up to this part of it shorter or longer; 0: 0.1; negative: none
+}
+
+// Rate is a number of attempts in any span of Per. The zero value: no bound.
+type Rate struct {
+	N   int
+	Per time.Duration
+}
+
+// The defaults of Retry, beside the worker's own for Delay.
+const (
+	retryCap    = time.Hour
+	retryJitter = 0.1
+)
+
+// or fills what is not said with what b says.
+func (r Retry) or(b Retry) Retry {
+	return Retry{Delay: cmp.Or(r.Delay, b.Delay), Cap: cmp.Or(r.Cap, b.Cap), Jitter: cmp.Or(r.Jitter, b.Jitter)}
+}
+
+// wait is how long a job waits after its nth failed attempt. The jitter keeps
+// jobs that failed together from coming back together.
+func (r Retry) wait(attempt int) time.Duration {
+	r = r.or(Retry{Cap: max(retryCap, r.Delay), Jitter: retryJitter})
+	d := r.Delay
+	for i := 1; i < attempt && d < r.Cap; i++ {
+		d *= 2
+	}
+	d = min(d, max(r.Cap, r.Delay))
+	return time.Duration(float64(d) * (1 + max(0, r.Jitter)*(2*rand.Float64()-1)))
+}
+
+// PolicyKind says what a policy is for.
+type PolicyKind string
+
+// The kinds of policies.
+const (
+	OfType  PolicyKind = "type"
+	OfQueue PolicyKind = "queue"
+)
+
+// PolicyRow is a policy as it holds now, whoever said what of it, and how much of
+// its limits is taken.
+type PolicyRow struct {
+	Kind PolicyKind
+	Name string
+	Policy
+	Running int // where MaxRunning bounds that
+	Started int // within the last MaxStarts.Per, where that is bounded
+	// Opens is when MaxStarts lets the next attempt begin; zero: now.
+	Opens time.Time
+}
+
+// CheckPolicy says in one line what is wrong with the policy of that type or queue.
+func CheckPolicy(kind PolicyKind, name string, p Policy) error {
+	wrong := func(format string, args ...any) error {
+		return fmt.Errorf("%s %.40s: %s", kind, name, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case kind != OfType && kind != OfQueue:
+		return fmt.Errorf("policy of a %q: want type or queue", kind)
+	case name == "" || len(name) > maxName || !utf8.ValidString(name):
+		return fmt.Errorf("%s name %.40q: 1 to %d bytes of UTF-8", kind, name, maxName)
+	case p.MaxAttempts < 0:
+		return wrong("max attempts is %d: at least 1", p.MaxAttempts)
+	case p.Timeout < 0:
+		return wrong("timeout is %v: it must be more than 0", p.Timeout)
+	case p.Retry.Delay < 0 || p.Retry.Cap < 0:
+		return wrong("retry delay %v, cap %v: they must be more than 0", p.Retry.Delay, p.Retry.Cap)
+	case p.Retry.Jitter > 1:
+		return wrong("retry jitter is %v: a part of the delay, such as 0.1", p.Retry.Jitter)
+	case p.MaxRunning < 0:
+		return wrong("max running is %d: at least 1, or pause it", p.MaxRunning)
+	case p.MaxStarts.N < 0 || p.MaxStarts.Per < 0 || (p.MaxStarts.N == 0) != (p.MaxStarts.Per == 0):
+		return wrong("max starts is %d in %v: want a number in a span, such as 100 in 1m", p.MaxStarts.N, p.MaxStarts.Per)
+	}
+	return nil
+}
+
+// checkDefaults is CheckPolicy for what a handler brings.
+func checkDefaults(jobType string, p Policy) error {
+	switch {
+	case p.Paused:
+		return fmt.Errorf("type %s: a handler can't pause its own type", jobType)
+	case p.Backoff != nil && p.Retry != (Retry{}):
+		return fmt.Errorf("type %s: its handler brings Backoff and Retry: want one of them", jobType)
+	}
+	return CheckPolicy(OfType, jobType, p)
+}
