@@ -104,6 +104,7 @@ func (c *call) printJob(job shown) {
 		field("progress", strings.TrimSpace(progress+" "+command.OneLine(p.Note)))
 	}
 	field("payload", document([]byte(job.Payload)))
+	field("meta", document(job.Meta))
 	field("result", document(job.Result))
 	// The last attempt's error is in its history, too, where it has one.
 	if job.Error != "" && len(job.History) == 0 {

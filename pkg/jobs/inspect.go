@@ -49,6 +49,7 @@ type Row struct {
 	LeaseLeft   Seconds         `json:"lease_left,omitempty"` // of a running job: for how long its lease holds; below 0: it has ended
 	Error       string          `json:"error,omitempty"`
 	Payload     string          `json:"payload"`
+	Meta        json.RawMessage `json:"meta,omitempty"`
 	Result      json.RawMessage `json:"result,omitempty"`
 	Progress    *Progress       `json:"progress,omitempty"`
 }

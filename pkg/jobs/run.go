@@ -28,11 +28,12 @@ type run struct {
 	slots   slots           // with the parents of the attempts' contexts, below trusted
 	vouched time.Time       // until when the guard was told to trust them
 
-	news    chan struct{} // an attempt has ended, or there may be work
-	asked   chan struct{} // whether the turn loop comes round
-	changes chan struct{} // somebody committed: jobs may have been taken away
-	gone    chan struct{} // closed when the store is; goneErr says why
-	goneErr error
+	failures chan Failure  // to be told to the hook, if there is one
+	news     chan struct{} // an attempt has ended, or there may be work
+	asked    chan struct{} // whether the turn loop comes round
+	changes  chan struct{} // somebody committed: jobs may have been taken away
+	gone     chan struct{} // closed when the store is; goneErr says why
+	goneErr  error
 }
 
 // failingEvery is how often the same failure is logged: a full disk lasts.
@@ -72,6 +73,10 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	if !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
 	}
+	waitTold := func() {}
+	if r.opts.Failed != nil {
+		waitTold = r.tellFailures(words)
+	}
 	done := make(chan struct{})
 	upkeep.Go(func() {
 		if after(ctx.Done(), 0, done) && after(nil, max(r.opts.Drain, 0), done) {
@@ -90,6 +95,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()
+	waitTold()
 	return err
 }
 

@@ -149,4 +149,7 @@ type Reaped struct {
 	Worker int64  // the holder
 	Reason string // as in the job's history
 	Failed bool   // its attempts were used up
+
+	Type, Queue          string
+	Attempt, MaxAttempts int
 }

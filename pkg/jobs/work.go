@@ -72,7 +72,7 @@ func (r *run) work(a *attempt) {
 		err = Snooze(0) // over before it began, not by its own timeout
 		return
 	}
-	err = r.handlers[a.Type].run(a.ctx, a)
+	err = r.handlers[a.Type].run(a.ctx, a, a.Payload)
 	if err != nil {
 		_ = err.Error() // where it panics, it is to do so here
 	}

@@ -56,6 +56,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Write":             testWrite,
 		"Inspect":           testInspect,
 		"ConcurrentTurns":   testConcurrentTurns,
+		"Meta":              testMeta,
 		"PolicySays":        testPolicySays,
 		"PolicyOfHandlers":  testPolicyOfHandlers,
 		"PolicyRefuses":     testPolicyRefuses,
