@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // zones of schedules are known on a machine without them, too
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap/zapcore"
@@ -37,6 +38,7 @@ func (s *shell) app() *cli.App {
 			s.policyCommand(jobs.OfQueue),
 			s.statsCommand(),
 			s.workersCommand(),
+			s.scheduleCommand(),
 			s.sqlCommand(),
 			s.peerCommand(),
 			s.bucketCommand(),

@@ -15,6 +15,8 @@ type Inspector interface {
 	Job(ctx context.Context, id int64) (Row, []Attempt, error)
 	Stats(ctx context.Context) (Stats, error)
 	Workers(ctx context.Context) ([]WorkerRow, error)
+	// Schedules lists all schedules, by name.
+	Schedules(ctx context.Context) ([]ScheduleRow, error)
 	// Policies lists what holds for types and queues, by kind and name.
 	Policies(ctx context.Context) ([]PolicyRow, error)
 }

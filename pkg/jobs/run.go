@@ -13,7 +13,7 @@ import (
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
 // one for each attempt runs its handler (work.go), a few keep the leases and
-// look after the fleet and the handlers (upkeep.go, schedule.go, stuck.go).
+// look after the fleet and the handlers (upkeep.go, leader.go, stuck.go).
 type run struct {
 	seat     Seat
 	opts     WorkerOptions
@@ -70,7 +70,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	upkeep.Go(func() { r.reaps(handling) })
 	upkeep.Go(func() { r.losses(handling) })
 	upkeep.Go(func() { r.watch(handling) })
-	if len(r.opts.Schedules) > 0 && !r.opts.UntilEmpty {
+	if !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
 	}
 	waitTold := func() {}

@@ -33,7 +33,8 @@ type WorkerOptions struct {
 	// RetryDelay is what a job waits after its first failed attempt: 60 s. It
 	// doubles with each, up to an hour, give or take a tenth.
 	RetryDelay time.Duration
-	// Schedules are enqueued by the one worker of the fleet that leads.
+	// Schedules are enqueued by the one worker of the fleet that leads, beside those
+	// that are stored in the queue: Operator.PutSchedule.
 	Schedules []Schedule
 	// UntilEmpty has Run return when nothing is left that this worker could
 	// claim, delayed jobs and those that run elsewhere included. It never leads.
@@ -249,8 +250,8 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 			return o, fmt.Errorf("schedule %s is named twice", s.Name)
 		}
 		schedules[s.Name] = true
-		if s.Name == "" || s.Every <= 0 || s.Jobs == nil {
-			return o, fmt.Errorf("schedule %q needs a name, an interval above 0 and its jobs", s.Name)
+		if err := s.check(); err != nil {
+			return o, err
 		}
 	}
 	return o, nil

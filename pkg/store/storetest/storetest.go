@@ -49,6 +49,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Leave":             testLeave,
 		"Leadership":        testLeadership,
 		"Tick":              testTick,
+		"TickPaused":        testTickPaused,
+		"Schedules":         testSchedules,
 		"Changes":           testChanges,
 		"Left":              testLeft,
 		"Write":             testWrite,
