@@ -15,7 +15,7 @@ import (
 // Store is what an engine opens.
 type Store interface {
 	jobs.Store
-	jobs.Inspector
+	jobs.Operator
 	jobs.Tables
 }
 
@@ -52,6 +52,12 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Left":              testLeft,
 		"Write":             testWrite,
 		"Inspect":           testInspect,
+		"Change":            testChange,
+		"ChangeFilter":      testChangeFilter,
+		"ChangeRefuses":     testChangeRefuses,
+		"ChangeGoesOn":      testChangeGoesOn,
+		"CancelRunning":     testCancelRunning,
+		"RetryRuns":         testRetryRuns,
 		"ConcurrentTurns":   testConcurrentTurns,
 		"AbandonedEnqueues": testAbandonedEnqueues,
 	} {
