@@ -135,51 +135,60 @@ func (g *changing) all(ctx context.Context, ids []int64) error {
 
 // bite changes as many of the jobs, one or more, as there is time for, and says
 // of how many it looked at.
-func (g *changing) bite(ctx context.Context, ids []int64) (int, error) {
-	var looked int
-	var changed []int64
-	var began time.Time
-	var at float64 // when changed was made
-	err := g.db.writer.do(ctx, func(t *tx) error {
-		if t.again && len(changed) > 0 {
-			done, err := g.happened(t, changed[0], at)
-			if err != nil || done {
-				return err
-			}
-		}
-		began, at, looked, changed = time.Now(), t.now, 0, nil
-		for ; looked < len(ids) && (looked == 0 || time.Since(began) < g.time); looked++ {
-			n, err := g.one(t, ids[looked])
-			if err != nil {
-				return fmt.Errorf("job %d: %w", ids[looked], err)
-			}
-			if n == 1 {
-				changed = append(changed, ids[looked])
-			}
-		}
-		return nil
-	})
-	if err != nil {
+func (g *changing) bite(ctx context.Context, ids []int64) (looked int, err error) {
+	b := &bite{changing: g, ids: ids}
+	if err := g.db.writer.do(ctx, b.run); err != nil {
 		return 0, err
 	}
 	// The commit is slow where the rows are large, which the statements' time alone
 	// does not tell.
-	if time.Since(began) > biteTime {
+	if time.Since(b.began) > biteTime {
 		g.time = max(g.time/2, time.Millisecond)
 	} else {
 		g.time = min(g.time*5/4, biteTime*3/5)
 	}
-	g.changed.Count += int64(len(changed))
+	g.changed.Count += int64(len(b.changed))
 	if g.filter.IDs != nil {
-		g.changed.IDs = append(g.changed.IDs, changed...)
+		g.changed.IDs = append(g.changed.IDs, b.changed...)
 	}
-	return looked, nil
+	return b.looked, nil
+}
+
+// bite is one operation of the writer.
+type bite struct {
+	*changing
+	ids     []int64
+	looked  int // how many of them it came to
+	changed []int64
+	at      float64 // when it changed them
+	began   time.Time
+}
+
+func (b *bite) run(t *tx) error {
+	if t.again && len(b.changed) > 0 {
+		done, err := b.happened(t, b.changed[0])
+		if err != nil || done {
+			return err
+		}
+	}
+	b.began, b.at, b.looked, b.changed = time.Now(), t.now, 0, nil
+	for ; b.looked < len(b.ids) && (b.looked == 0 || time.Since(b.began) < b.time); b.looked++ {
+		id := b.ids[b.looked]
+		n, err := b.one(t, id)
+		if err != nil {
+			return fmt.Errorf("job %d: %w", id, err)
+		}
+		if n == 1 {
+			b.changed = append(b.changed, id)
+		}
+	}
+	return nil
 }
 
 // one changes the job if it is meant still.
-func (g *changing) one(t *tx, id int64) (int64, error) {
-	args := append(matchArgs(g.filter), id)
-	switch g.change.Verb {
+func (b *bite) one(t *tx, id int64) (int64, error) {
+	args := append(matchArgs(b.filter), id)
+	switch b.change.Verb {
 	case jobs.Retry:
 		// One that is due already keeps its place.
 		return t.exec(`UPDATE sync_jobs SET
@@ -195,20 +204,19 @@ func (g *changing) one(t *tx, id int64) (int64, error) {
 		return t.exec(`DELETE FROM sync_jobs WHERE id = ?5 AND `+idle+` AND `+match, args...)
 	default:
 		return t.exec(`UPDATE sync_jobs SET priority = ?6 WHERE id = ?5 AND `+unfinished+` AND `+match,
-			append(args, g.change.Priority)...)
+			append(args, b.change.Priority)...)
 	}
 }
 
-// happened proves a bite whose commit failed by one of the jobs that it changed
-// at that time. What can't be proven is done again: a job that was made pending
+// happened proves a bite whose commit failed by one of the jobs that it changed. What can't be proven is done again: a job that was made pending
 // and has failed since is made due once more, and a priority is what it was.
-func (g *changing) happened(t *tx, id int64, at float64) (done bool, err error) {
+func (b *bite) happened(t *tx, id int64) (done bool, err error) {
 	found := func(*sqlite3.Stmt) error { done = true; return nil }
-	switch g.change.Verb {
+	switch b.change.Verb {
 	case jobs.Retry:
-		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND run_at = ?`, found, id, at)
+		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND run_at = ?`, found, id, b.at)
 	case jobs.Cancel:
-		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'cancelled' AND completed_at = ?`, found, id, at)
+		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'cancelled' AND completed_at = ?`, found, id, b.at)
 	case jobs.Delete:
 		err = t.query(`SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM sync_jobs WHERE id = ?)`, found, id)
 	}
