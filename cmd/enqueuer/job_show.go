@@ -21,16 +21,16 @@ type shown struct {
 }
 
 func (c *call) jobShow() error {
-	id, err := strconv.ParseInt(c.Args().First(), 10, 64)
-	if err != nil || id < 1 {
-		return command.Usage("%q is no job id: want a number; job list shows them", c.Args().First())
+	id, err := jobID(c.Args().First())
+	if err != nil {
+		return err
 	}
 	if err := c.open(existing); err != nil {
 		return err
 	}
 	row, history, err := c.home.Store.Job(c.ctx, id)
 	if errors.Is(err, jobs.ErrNotFound) {
-		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
+		return c.noJob(id)
 	}
 	if err != nil {
 		return err
@@ -50,6 +50,8 @@ func (c *call) jobShow() error {
 	c.printJob(job)
 	return nil
 }
+
+func (c *call) noJob(id int64) error { return fmt.Errorf("there is no job %d in %s", id, c.home.DB) }
 
 func (c *call) printJob(job shown) {
 	now := c.now()
@@ -83,12 +85,8 @@ func (c *call) printJob(job shown) {
 	if job.CompletedAt != 0 {
 		field("ended", command.When(now, job.CompletedAt.Time()))
 	}
-	if p := job.Progress; p != nil {
-		progress := command.Count(p.Done)
-		if p.Total > 0 {
-			progress += " of " + command.Count(p.Total)
-		}
-		field("progress", strings.TrimSpace(progress+" "+command.OneLine(p.Note)))
+	if job.Progress != nil {
+		field("progress", progressText(*job.Progress))
 	}
 	field("payload", document([]byte(job.Payload)))
 	field("result", document(job.Result))
@@ -118,6 +116,14 @@ func (c *call) printStory(job shown) {
 		c.out.Printf("\nattempt %d completed after %s\n  on worker %d\n", job.Attempts,
 			command.Span(job.CompletedAt.Time().Sub(job.StartedAt.Time())), job.LeaseOwner)
 	}
+}
+
+func progressText(p jobs.Progress) string {
+	progress := command.Count(p.Done)
+	if p.Total > 0 {
+		progress += " of " + command.Count(p.Total)
+	}
+	return strings.TrimSpace(progress + " " + command.OneLine(p.Note))
 }
 
 func place(a jobs.Attempt) string {

@@ -32,6 +32,7 @@ func (s *shell) app() *cli.App {
 		Commands: []*cli.Command{
 			s.enqueueCommand(),
 			s.jobCommand(),
+			s.pruneCommand(),
 			s.statsCommand(),
 			s.workersCommand(),
 			s.sqlCommand(),
