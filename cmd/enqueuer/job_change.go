@@ -13,7 +13,7 @@ import (
 )
 
 func (s *shell) changeCommands() []*cli.Command {
-	make := func(verb jobs.Verb, usage string, flags ...cli.Flag) *cli.Command {
+	of := func(verb jobs.Verb, usage string, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{
 			Name:      string(verb),
 			Usage:     usage,
@@ -23,10 +23,10 @@ func (s *shell) changeCommands() []*cli.Command {
 		}
 	}
 	return []*cli.Command{
-		make(jobs.Retry, "make jobs that are not running due now, with one attempt more if they had used up theirs; --status narrows to, say, failed"),
-		make(jobs.Cancel, "cancel pending and running jobs; a running one is interrupted"),
-		make(jobs.Delete, "delete jobs that are not running, and their stories"),
-		make(jobs.Prioritize, "give pending and running jobs another priority", &cli.IntFlag{Name: "priority", Usage: "`N`; higher is claimed first"}),
+		of(jobs.Retry, "make jobs that are not running due now, with one attempt more if they had used up theirs; --status narrows to, say, failed"),
+		of(jobs.Cancel, "cancel pending and running jobs; a running one is interrupted"),
+		of(jobs.Delete, "delete jobs that are not running, and their stories"),
+		of(jobs.Prioritize, "give pending and running jobs another priority", &cli.IntFlag{Name: "priority", Usage: "`N`; higher is claimed first"}),
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 type Change struct {
 	Verb     Verb
 	Priority int // the new one, for Prioritize
-	// Report is told how many jobs were changed so far, some times a second; nil:
+	// Report is told after each transaction how many jobs were changed so far; nil:
 	// nobody is told.
 	Report func(changed int64)
 }

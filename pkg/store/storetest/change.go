@@ -133,11 +133,11 @@ func testChangeFilter(t *testing.T, f *fixture) {
 		others := f.enqueue(jobs.New{Type: "B"}, jobs.New{Type: "B", Queue: "mail"}, jobs.New{Queue: "mail"})
 		named["b"], named["b-mail"], named["mail"] = others[0].ID, others[1].ID, others[2].ID
 		f.write(`UPDATE sync_jobs SET completed_at = completed_at - 3600 WHERE status = 'failed'`)
-		for _, name := range strings.Fields(c.ids) {
+		for name := range strings.FieldsSeq(c.ids) {
 			c.filter.IDs = append(c.filter.IDs, named[name])
 		}
 		var want, listed []int64
-		for _, name := range strings.Fields(c.want) {
+		for name := range strings.FieldsSeq(c.want) {
 			want = append(want, named[name])
 		}
 		rows, err := f.store.Jobs(f.ctx, c.filter)
