@@ -34,6 +34,7 @@ func (s *shell) app() *cli.App {
 		Commands: []*cli.Command{
 			s.enqueueCommand(),
 			s.jobCommand(),
+			s.pruneCommand(),
 			s.policyCommand(jobs.OfType),
 			s.policyCommand(jobs.OfQueue),
 			s.statsCommand(),

@@ -21,12 +21,17 @@ type Inspector interface {
 	Policies(ctx context.Context) ([]PolicyRow, error)
 }
 
-// Filter narrows a list; its zero value lists the newest 100 jobs.
+// Filter names jobs: those to which all of it applies. Its zero value lists the
+// newest 100 jobs.
 type Filter struct {
+	IDs    []int64 // one of these; nil: any
 	Type   string
 	Queue  string
 	Status Status
-	Limit  int // 0: 100
+	// EndedBefore is for jobs that have ended, in whichever way, and before that;
+	// zero: whenever, or not yet.
+	EndedBefore time.Time
+	Limit       int // of a list; 0: 100
 }
 
 // Row is a job as it is stored. Times are nil where the column is NULL.

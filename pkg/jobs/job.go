@@ -100,7 +100,7 @@ type Claimed struct {
 	Attempt     int // 1 for the first
 	MaxAttempts int
 	Timeout     time.Duration // 0: none
-	Retry       Retry         // what the policies say, where they do
+	Retry       RetryPolicy   // what the policies say, where they do
 	Meta        map[string]string
 	CreatedAt   time.Time
 	RunAt       time.Time

@@ -99,7 +99,7 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 
 // retry is how long a job waits for its next attempt.
 type retry struct {
-	Retry
+	RetryPolicy
 	own *time.Duration // what its handler's Backoff says
 }
 
@@ -112,7 +112,7 @@ func (w retry) after(attempt int) time.Duration {
 
 // retry is the operator's word, or the handler's, or the worker's.
 func (r *run) retry(a *attempt, err error) (w retry) {
-	w.Retry = a.Retry.or(Retry{Delay: r.opts.RetryDelay})
+	w.RetryPolicy = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
 	backoff := r.handlers[a.Type].defaults.Backoff
 	var permanent permanentError
 	var said retryError

@@ -22,17 +22,12 @@ func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
 	if f.Limit == 0 {
 		f.Limit = 100
 	}
-	var where []string
-	var args []any
-	for column, value := range map[string]string{"job_type": f.Type, "queue": f.Queue, "status": string(f.Status)} {
-		if value != "" {
-			where = append(where, column+" = ?")
-			args = append(args, value)
-		}
-	}
-	query := `SELECT ` + rowColumns + ` FROM sync_jobs`
-	if len(where) > 0 {
-		query += ` WHERE ` + strings.Join(where, " AND ")
+	args := matchArgs(f)
+	query := `SELECT ` + rowColumns + ` FROM sync_jobs WHERE ` + match
+	if f.IDs != nil {
+		ids, _ := json.Marshal(f.IDs) // numbers: no error
+		query += ` AND id IN (SELECT value FROM json_each(?5))`
+		args = append(args, string(ids))
 	}
 	rows, err := db.readers.QueryContext(ctx, query+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...)
 	if err != nil {

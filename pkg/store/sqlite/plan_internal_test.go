@@ -91,11 +91,18 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 		}
 		return err
 	})
-	if err := errors.Join(errEnqueue, errPolicies, errAgain, errTurn, errOut, errRenew, errLost, errLeft, errLead, errBring, errTick, errReap, errCall, errDead); err != nil {
+	var errChange error
+	for _, verb := range []jobs.Verb{jobs.Prioritize, jobs.Cancel, jobs.Retry, jobs.Delete} {
+		for _, filter := range []jobs.Filter{{IDs: []int64{1, 2}}, {Type: "A", EndedBefore: time.Now()}, {Queue: "mail"}} {
+			_, err := db.Change(ctx, filter, jobs.Change{Verb: verb})
+			errChange = errors.Join(errChange, err)
+		}
+	}
+	if err := errors.Join(errChange, errEnqueue, errPolicies, errAgain, errTurn, errOut, errRenew, errLost, errLeft, errLead, errBring, errTick, errReap, errCall, errDead); err != nil {
 		t.Fatal(err)
 	}
 
-	var statements []string
+	statements := []string{candidatesOf(jobs.Retry), candidatesOf(jobs.Cancel)}
 	collect := func(c *conn) {
 		for statement := range c.stmts {
 			if !strings.HasPrefix(statement, "PRAGMA") {
