@@ -46,6 +46,7 @@ var mayImport = []place{
 	{"pkg/store/internal/insert", []string{"pkg/jobs"}},
 	{"pkg/store/storetest", []string{"pkg/store/sqlitetx", "pkg/jobs", "pkg/lease"}},
 	{"pkg/jobs", []string{"pkg/lease"}},
+	{"pkg/jobs/jobstest", []string{"pkg/store", "pkg/jobs", "pkg/lease"}},
 	{"pkg/lease", nil},
 	// A hostile peer has to forge what the programs never write.
 	{"test/e2e", []string{"pkg/", "internal/bucket", "internal/blob", "internal/peer"}},
@@ -63,6 +64,7 @@ var mayNotReach = []struct {
 	{"cmd/", "testing/", "a shipped program holds no tests"},
 	{"cmd/", module + "test/", "a shipped program holds no tests"},
 	{"cmd/", module + "pkg/store/storetest", "a shipped program holds no tests"},
+	{"cmd/", module + "pkg/jobs/jobstest", "a shipped program holds no tests"},
 	{"pkg/jobs", "github.com/ncruces/", "jobs know no engine"},
 	{"pkg/jobs", module + "pkg/store", "jobs know no engine"},
 	{"pkg/jobs", module + "pkg/store/", "jobs know no engine"},
@@ -223,6 +225,7 @@ func TestProblems(t *testing.T) {
 			"pkg/store/sqlitetx":  "pkg/store/internal/insert database/sql",
 			"pkg/store/storetest": "pkg/jobs pkg/store/sqlitetx testing",
 			"pkg/jobs":            "pkg/lease database/sql",
+			"pkg/jobs/jobstest":   "pkg/jobs pkg/lease pkg/store testing",
 			"pkg/lease":           "time",
 			"test/torture":        "pkg/store pkg/store/storetest testing",
 		}},
@@ -246,6 +249,10 @@ func TestProblems(t *testing.T) {
 		"a program reaches the suite": {map[string]string{"cmd/worker": "pkg/store/storetest"}, []string{
 			"cmd/worker may not import pkg/store/storetest",
 			"a shipped program holds no tests: cmd/worker -> pkg/store/storetest",
+		}},
+		"jobs reach their tests' help": {map[string]string{"pkg/jobs": "pkg/jobs/jobstest"}, []string{"pkg/jobs may not import pkg/jobs/jobstest"}},
+		"a program reaches tests' help": {map[string]string{"cmd/worker": "pkg/jobs/jobstest"}, []string{
+			"a shipped program holds no tests: cmd/worker -> pkg/jobs/jobstest",
 		}},
 		"a program reaches test/": {map[string]string{"cmd/worker": "test/e2e"}, []string{
 			"cmd/worker may not import test/e2e",

@@ -1,0 +1,127 @@
+package jobstest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/lease"
+)
+
+// drain is one run of a worker. It is used by the goroutine that takes the
+// worker's turns, and read when that has ended.
+type drain struct {
+	q       *Queue
+	only    int64 // the job to make one attempt at; 0: all that are due
+	stop    context.CancelFunc
+	joined  bool
+	slots   int
+	claimed []int64 // each job once
+	why     string  // only was not claimed
+}
+
+// drainKey is the drain's in the context of Worker.Run, which reaches Join.
+type drainKey struct{}
+
+// Join implements jobs.Store.
+func (q *Queue) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
+	d, draining := ctx.Value(drainKey{}).(*drain)
+	s, err := q.Store.Join(ctx, who)
+	if err != nil || !draining || d.q != q {
+		return s, err
+	}
+	d.joined, d.slots = true, who.Concurrency
+	return &seat{Seat: s, drain: d}, nil
+}
+
+// seat is that of a worker which is to stop when there is nothing to do now.
+type seat struct {
+	jobs.Seat
+	*drain
+}
+
+// Acquire implements lease.Store. Such a worker never leads: what a schedule
+// enqueues depends on when it is asked.
+func (s *seat) Acquire(context.Context, string, time.Duration) (lease.Held, error) {
+	return lease.Held{}, lease.ErrHeld
+}
+
+// Left implements jobs.Seat for a worker that runs UntilEmpty: it is asked when
+// nothing runs and nothing could be claimed. What is delayed is not waited for.
+func (s *seat) Left(context.Context, jobs.Want) (bool, error) { return false, nil }
+
+// Turn implements jobs.Seat.
+func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+	free := 0
+	for _, p := range want.Pools {
+		free += p.Free
+	}
+	idle := free == s.slots // nothing runs: with nothing claimed either, it is over
+	take := s.Seat.Turn
+	if s.only != 0 {
+		take = s.turnOf
+	}
+	turn, err := take(ctx, outcomes, want)
+	if err != nil {
+		return turn, err
+	}
+	for _, c := range turn.Claimed {
+		if !slices.Contains(s.claimed, c.ID) {
+			s.claimed = append(s.claimed, c.ID)
+		}
+	}
+	if idle && len(turn.Claimed) == 0 {
+		s.stop()
+	}
+	return turn, nil
+}
+
+// turnOf is a turn that claims no other job than the only one, and that once.
+func (s *seat) turnOf(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+	pools := want.Pools
+	want.Pools = nil
+	if len(s.claimed) > 0 {
+		return s.Seat.Turn(ctx, outcomes, want)
+	}
+	row, _, err := s.q.Job(ctx, s.only)
+	if err != nil {
+		return jobs.Turn{}, err
+	}
+	// Of its type and queue it is the best while this lasts.
+	if slices.ContainsFunc(pools, func(p jobs.Pool) bool { return slices.Contains(p.Queues, row.Queue) }) && slices.Contains(want.Types, row.Type) {
+		want.Types, want.Pools = []string{row.Type}, []jobs.Pool{{Queues: []string{row.Queue}, Free: 1}}
+	}
+	if err := s.prioritize(ctx, math.MaxInt64, row.Priority); err != nil {
+		return jobs.Turn{}, err
+	}
+	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	if e := s.prioritize(context.WithoutCancel(ctx), row.Priority, math.MaxInt64); e != nil {
+		s.q.t.Error(e) // what was claimed is to run all the same
+	}
+	for i := range turn.Claimed {
+		turn.Claimed[i].Priority = row.Priority
+	}
+	if err == nil && len(turn.Claimed) == 0 {
+		s.why = s.q.why(s.only)
+	}
+	return turn, err
+}
+
+// prioritize changes the priority of the only job.
+func (s *seat) prioritize(ctx context.Context, to, from int) error {
+	return s.q.Write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `UPDATE sync_jobs SET priority = ? WHERE id = ? AND priority = ?`, to, s.only, from)
+		if err != nil {
+			return err
+		}
+		n, err := done.RowsAffected()
+		if err == nil && n != 1 {
+			err = fmt.Errorf("job %d: somebody else has changed its priority", s.only)
+		}
+		return err
+	})
+}
