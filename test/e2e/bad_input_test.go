@@ -77,10 +77,10 @@ func TestUnhandled(t *testing.T) {
 	id := h.enqueuer("enqueue", "Exotic")
 	mail := h.enqueuer("enqueue", "Noop", "--queue", "mail")
 	h.expectStatus(h.enqueuer("enqueue", "Noop"), "completed")
-	for _, id := range []string{id, mail} {
+	for id, why := range map[string]string{id: "no worker handles type Exotic", mail: "no worker works on queue mail"} {
 		h.expectStatus(id, "pending")
-		if show := h.enqueuer("job", "show", id); !strings.Contains(show, "no worker handles type ") {
-			t.Errorf("job show does not say that nobody handles it:\n%s", show)
+		if show := h.enqueuer("job", "show", id); !strings.Contains(show, why) {
+			t.Errorf("job show does not say %q:\n%s", why, show)
 		}
 	}
 	if stats := h.enqueuer("stats"); strings.Count(stats, "no worker handles it") != 2 {
