@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,7 +29,7 @@ what it prints; on conflict that one is kept, gets the new payload
 With --file, each line is a job: {"job_type": …, "payload": …} and, where
 wanted, priority, queue, run_at (Unix seconds, RFC 3339, or
 2006-01-02 15:04 here), delay, max_attempts, timeout, unique_key,
-unique_for and on_conflict. The whole file is checked before the first
+unique_for, on_conflict and meta (an object of strings). The whole file is checked before the first
 job is added. The ids are printed unless that is to a terminal.`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "priority", Usage: "among due jobs the higher `N` is claimed first"},
@@ -40,6 +41,7 @@ job is added. The ids are printed unless that is to a terminal.`,
 			&cli.StringFlag{Name: "unique", Usage: "be the only job of its type with this `KEY`"},
 			&cli.StringFlag{Name: "unique-for", Usage: "keep the key for `SPAN`: active, pending or forever", Value: string(jobs.UniqueActive)},
 			&cli.StringFlag{Name: "on-conflict", Usage: "keep, replace or move (`VERB`) the one with the key", Value: string(jobs.Keep)},
+			&cli.StringSliceFlag{Name: "meta", Usage: "have `KEY=VALUE` travel with it (several)"},
 			&cli.StringFlag{Name: "file", Usage: "add the jobs of `F`, one a line; - is standard input"},
 			&cli.Int64Flag{Name: "from-line", Usage: "begin at line `N` of the file", Value: 1},
 		},
@@ -115,6 +117,13 @@ func (c *call) newJob() (n jobs.New, err error) {
 	}
 	if n.Unique, err = c.unique(); err != nil {
 		return n, err
+	}
+	for _, pair := range c.StringSlice("meta") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return n, command.Usage("--meta %q: want KEY=VALUE", pair)
+		}
+		jobs.Meta(key, value)(&n)
 	}
 	if err := n.Check(); err != nil { // of all but the payload, which is no flag
 		return n, command.Usage("%v", err)

@@ -25,6 +25,8 @@ type jobLine struct {
 	UniqueKey   string          `json:"unique_key"`
 	UniqueFor   jobs.UniqueFor  `json:"unique_for"`
 	OnConflict  jobs.OnConflict `json:"on_conflict"`
+
+	Meta map[string]string `json:"meta"`
 }
 
 // parseLine is the job that a line describes, checked.
@@ -40,7 +42,7 @@ func parseLine(text []byte) (n jobs.New, err error) {
 		l.Payload = json.RawMessage(emptyPayload)
 	}
 	n = jobs.New{
-		Type: l.JobType, Payload: l.Payload, Queue: l.Queue, Priority: l.Priority, MaxAttempts: l.MaxAttempts,
+		Type: l.JobType, Payload: l.Payload, Queue: l.Queue, Priority: l.Priority, MaxAttempts: l.MaxAttempts, Meta: l.Meta,
 		Unique: jobs.Unique{Key: l.UniqueKey, For: l.UniqueFor, OnConflict: l.OnConflict},
 	}
 	if n.Unique.Key == "" && (n.Unique.For != "" || n.Unique.OnConflict != "") {

@@ -14,16 +14,11 @@ import (
 func (s *shell) jobCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "job",
-		Usage: "list jobs, or show one",
-		Subcommands: []*cli.Command{{
-			Name:  "list",
-			Usage: "list jobs, newest first",
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "type", Usage: "only those of `TYPE`"},
-				&cli.StringFlag{Name: "queue", Usage: "only those of `QUEUE`"},
-				&cli.StringFlag{Name: "status", Usage: "only those that are `S`: pending, running, …"},
-				&cli.IntFlag{Name: "limit", Usage: "at most `N`", Value: 100},
-			},
+		Usage: "look at jobs, wait for them, and change what is to become of them",
+		Subcommands: append([]*cli.Command{{
+			Name:   "list",
+			Usage:  "list jobs, newest first",
+			Flags:  append(filterFlags(), &cli.IntFlag{Name: "limit", Usage: "at most `N`", Value: 100}),
 			Action: s.action((*call).jobList),
 		}, {
 			Name:      "show",
@@ -35,17 +30,56 @@ func (s *shell) jobCommand() *cli.Command {
 			Usage:     "say why a job is not running, and what to do",
 			ArgsUsage: "ID",
 			Action:    s.action((*call).jobExplain),
-		}},
+		}, s.waitCommand()}, s.changeCommands()...),
 	}
 }
 
-func (c *call) jobList() error {
-	filter := jobs.Filter{Type: c.String("type"), Queue: c.String("queue"), Status: jobs.Status(c.String("status")), Limit: c.Int("limit")}
-	if filter.Limit < 1 {
-		return command.Usage("--limit is %d: want at least 1", filter.Limit)
+func filterFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "type", Usage: "only those of `TYPE`"},
+		&cli.StringFlag{Name: "queue", Usage: "only those of `QUEUE`"},
+		&cli.StringFlag{Name: "status", Usage: "only those that are `S`: pending, running, …"},
 	}
-	if filter.Status != "" && !slices.Contains(jobs.Statuses, filter.Status) {
-		return command.Usage("--status is %q: want pending, running, completed, failed or cancelled", filter.Status)
+}
+
+// filter is what the flags of filterFlags say.
+func (c *call) filter() (jobs.Filter, error) {
+	f := jobs.Filter{Type: c.String("type"), Queue: c.String("queue"), Status: jobs.Status(c.String("status"))}
+	if f.Status != "" && !slices.Contains(jobs.Statuses, f.Status) {
+		return f, command.Usage("--status is %q: want pending, running, completed, failed or cancelled", f.Status)
+	}
+	return f, nil
+}
+
+// ids are the jobs that the arguments name, each once; nil: none.
+func (c *call) ids() (ids []int64, err error) {
+	for _, arg := range c.Args().Slice() {
+		id, err := jobID(arg)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func jobID(arg string) (int64, error) {
+	id, err := strconv.ParseInt(arg, 10, 64)
+	if err != nil || id < 1 {
+		return 0, command.Usage("%q is no job id: want a number; job list shows them", arg)
+	}
+	return id, nil
+}
+
+func (c *call) jobList() error {
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	if filter.Limit = c.Int("limit"); filter.Limit < 1 {
+		return command.Usage("--limit is %d: want at least 1", filter.Limit)
 	}
 	if err := c.open(existing); err != nil {
 		return err

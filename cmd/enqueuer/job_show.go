@@ -46,14 +46,6 @@ func (c *call) jobShow() error {
 	return nil
 }
 
-func jobID(arg string) (int64, error) {
-	id, err := strconv.ParseInt(arg, 10, 64)
-	if err != nil || id < 1 {
-		return 0, command.Usage("%q is no job id: want a number; job list shows them", arg)
-	}
-	return id, nil
-}
-
 func (c *call) jobError(id int64, err error) error {
 	if errors.Is(err, jobs.ErrNotFound) {
 		return fmt.Errorf("there is no job %d in %s", id, c.home.DB)
@@ -96,14 +88,11 @@ func (c *call) printJob(job shown) {
 	if job.CompletedAt != 0 {
 		field("ended", command.When(now, job.CompletedAt.Time()))
 	}
-	if p := job.Progress; p != nil {
-		progress := command.Count(p.Done)
-		if p.Total > 0 {
-			progress += " of " + command.Count(p.Total)
-		}
-		field("progress", strings.TrimSpace(progress+" "+command.OneLine(p.Note)))
+	if job.Progress != nil {
+		field("progress", progressText(*job.Progress))
 	}
 	field("payload", document([]byte(job.Payload)))
+	field("meta", document(job.Meta))
 	field("result", document(job.Result))
 	// The last attempt's error is in its history, too, where it has one.
 	if job.Error != "" && len(job.History) == 0 {
@@ -131,6 +120,14 @@ func (c *call) printStory(job shown) {
 		c.out.Printf("\nattempt %d completed after %s\n  on worker %d\n", job.Attempts,
 			command.Span(job.CompletedAt.Time().Sub(job.StartedAt.Time())), job.LeaseOwner)
 	}
+}
+
+func progressText(p jobs.Progress) string {
+	progress := command.Count(p.Done)
+	if p.Total > 0 {
+		progress += " of " + command.Count(p.Total)
+	}
+	return strings.TrimSpace(progress + " " + command.OneLine(p.Note))
 }
 
 func place(a jobs.Attempt) string {

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // zones of schedules are known on a machine without them, too
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap/zapcore"
@@ -33,10 +34,12 @@ func (s *shell) app() *cli.App {
 		Commands: []*cli.Command{
 			s.enqueueCommand(),
 			s.jobCommand(),
+			s.pruneCommand(),
 			s.policyCommand(jobs.OfType),
 			s.policyCommand(jobs.OfQueue),
 			s.statsCommand(),
 			s.workersCommand(),
+			s.scheduleCommand(),
 			s.sqlCommand(),
 			s.peerCommand(),
 			s.bucketCommand(),

@@ -73,6 +73,9 @@ func configOf(c *cli.Context) (cfg config, err error) {
 			return cfg, command.Usage("--%s 0: it must be more", name)
 		}
 	}
+	if cfg.pingInterval < time.Millisecond {
+		return cfg, command.Usage("--ping-interval %v: at least 1ms", cfg.pingInterval)
+	}
 	if cfg.home.Store.MaxPending = c.Int("max-pending"); c.IsSet("max-pending") && cfg.home.Store.MaxPending < 1 {
 		return cfg, command.Usage("--max-pending %d: at least 1", cfg.home.Store.MaxPending)
 	}

@@ -22,7 +22,8 @@ func app() *cli.App {
 		Commands: []*cli.Command{
 			{Name: "add", ArgsUsage: "TYPE [JSON]", Flags: []cli.Flag{
 				&cli.IntFlag{Name: "priority"}, &cli.BoolFlag{Name: "force"}, command.DurationFlag("delay", 0, "")}},
-			{Name: "job", Subcommands: []*cli.Command{{Name: "list", Flags: []cli.Flag{&cli.IntFlag{Name: "limit"}}}, {Name: "show", ArgsUsage: "ID"}}},
+			{Name: "job", Subcommands: []*cli.Command{{Name: "list", Flags: []cli.Flag{&cli.IntFlag{Name: "limit"}}}, {Name: "show", ArgsUsage: "ID"},
+				{Name: "drop", ArgsUsage: "ID [ID…]", Flags: []cli.Flag{&cli.BoolFlag{Name: "force"}}}}},
 		},
 	}
 }
@@ -54,7 +55,9 @@ func TestReorder(t *testing.T) {
 		"add":                               "usage: TYPE is missing: add TYPE [JSON]",
 		"add T {} more":                     `usage: unexpected argument "more": add TYPE [JSON]`,
 		"job show":                          "usage: ID is missing: job show ID",
-		"job":                               `usage: "job" needs a command: list or show`,
+		"job drop 1 2 --force 3":            "job drop --force -- 1 2 3",
+		"job drop":                          "usage: ID is missing: job drop ID [ID…]",
+		"job":                               `usage: "job" needs a command: list, show or drop`,
 		"":                                  "usage: no command given: want add or job",
 		"nothing":                           `usage: unknown command "nothing": want add or job`,
 	} {

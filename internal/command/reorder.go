@@ -15,7 +15,8 @@ import (
 // The app's flags may stand anywhere, a command's own anywhere after it, and
 // "--" ends flags. A flag begins with one or two dashes and a letter: "-", a
 // negative number and an SQL comment are arguments. How many arguments a
-// command takes is read from its ArgsUsage: words in brackets may be left out.
+// command takes is read from its ArgsUsage: words in brackets may be left out, and
+// the last one, where it ends in …, stands for any number.
 //
 // Whatever it refuses is an error of [Usage]: an unknown flag or command, a
 // flag without its value, a group without a command, a missing or a surplus
@@ -178,7 +179,8 @@ func (o *order) complete() error {
 			return Usage("%s is missing: %s", name, form)
 		}
 	}
-	if len(o.words) > len(expected) {
+	many := strings.HasSuffix(strings.TrimSuffix(at.usage, "]"), "…")
+	if len(o.words) > len(expected) && !many {
 		surplus := Shorten(o.words[len(expected)], 40)
 		if form == "" {
 			return Usage("unexpected argument %q: only flags are known", surplus)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoal-project/shoal/internal/handlers"
 	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/lease"
 )
 
 // TestExecOutcome: what becomes of a job by how its command ends.
@@ -297,6 +298,10 @@ func (s *oneJob) Close() error                { return nil }
 func (s *oneJob) ID() int64                   { return 1 }
 func (s *oneJob) Changes() <-chan struct{}    { return s.changes }
 func (s *oneJob) Leave(context.Context) error { return nil }
+
+func (s *oneJob) Acquire(context.Context, string, time.Duration) (lease.Held, error) {
+	return lease.Held{}, lease.ErrHeld
+}
 
 func (s *oneJob) Turn(_ context.Context, outcomes []jobs.Outcome, _ jobs.Want) (turn jobs.Turn, err error) {
 	for _, o := range outcomes {

@@ -191,7 +191,7 @@ func pingJobs(m *bucket.Manifest, whom func(bucket.PeerID) bool) (list []jobs.Ne
 // PingSchedule has the leader ping, every interval, those who share our buckets
 // and whose address we know.
 func PingSchedule(h *Home, every time.Duration) jobs.Schedule {
-	return jobs.Schedule{Name: "ping", Every: every, Jobs: func(ctx context.Context) ([]jobs.New, error) {
+	return jobs.Schedule{Name: "ping", Spec: "@every " + every.String(), Jobs: func(ctx context.Context) ([]jobs.New, error) {
 		heads, err := h.Log.Heads(ctx)
 		if err != nil {
 			return nil, err

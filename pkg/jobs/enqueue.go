@@ -32,6 +32,17 @@ func Timeout(d time.Duration) Option { return func(n *New) { n.Timeout = d } }
 // UniqueKey makes the job the only one of its type with that key; see Unique.
 func UniqueKey(u Unique) Option { return func(n *New) { n.Unique = u } }
 
+// Meta has something travel with the job beside its payload: a trace, a tenant.
+// Handlers and middleware see it as Job.Meta.
+func Meta(key, value string) Option {
+	return func(n *New) {
+		if n.Meta == nil {
+			n.Meta = make(map[string]string)
+		}
+		n.Meta[key] = value
+	}
+}
+
 // Enqueue adds one job, durably when it returns, and returns its id: that of
 // the job which has the key already, if it is Unique. The payload is encoded by
 // encoding/json. Errors: those of [New.Check] and Store.Enqueue.
@@ -103,6 +114,9 @@ func (n New) Check() error {
 	case len(n.Unique.Key) > MaxKey:
 		return fmt.Errorf("%s: unique key has %d bytes, at most %d are allowed", n.Type, len(n.Unique.Key), MaxKey)
 	}
+	if err := n.checkMeta(); err != nil {
+		return fmt.Errorf("%s: %w", n.Type, err)
+	}
 	switch n.Unique.For {
 	case "", UniqueActive, UniquePending, UniqueForever:
 	default:
@@ -112,6 +126,21 @@ func (n New) Check() error {
 	case "", Keep, Replace, Move:
 	default:
 		return fmt.Errorf("%s: on conflict %q: use keep, replace or move", n.Type, n.Unique.OnConflict)
+	}
+	return nil
+}
+
+func (n New) checkMeta() error {
+	if len(n.Meta) == 0 {
+		return nil
+	}
+	for key, value := range n.Meta {
+		if key == "" || !utf8.ValidString(key) || !utf8.ValidString(value) {
+			return fmt.Errorf("meta %.40q: a key has at least one byte, and all is UTF-8", key)
+		}
+	}
+	if text, _ := json.Marshal(n.Meta); len(text) > MaxMeta { // strings: no error
+		return fmt.Errorf("meta has %d bytes as JSON, at most %d are allowed", len(text), MaxMeta)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func ExampleHandle_policy() {
 		MaxAttempts: 5,
 		MaxRunning:  2,
 		MaxStarts:   jobs.Rate{N: 100, Per: time.Minute},
-		Retry:       jobs.Retry{Delay: time.Second, Cap: time.Minute},
+		Retry:       jobs.RetryPolicy{Delay: time.Second, Cap: time.Minute},
 	})
 	if _, err := jobs.Enqueue(ctx, q, "Resize", "cat.png"); err != nil {
 		log.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type Job[T any] struct {
 	MaxAttempts int
 	Token       int64 // grows with every claim of the job: a fence for effects elsewhere
 	CreatedAt   time.Time
+	Meta        map[string]string // what travels with it; nil: nothing
 	Payload     T
 
 	attempt *attempt
@@ -46,17 +48,43 @@ type Job[T any] struct {
 // with its stack, and counted as stuck until it does return. Its goroutine has
 // the pprof labels "job_type" and "slot".
 func Handle[T any](w *Worker, jobType string, fn func(context.Context, *Job[T]) error, defaults ...Policy) {
-	w.handle(jobType, defaults, func(ctx context.Context, a *attempt) error {
-		j := &Job[T]{
-			ID: a.ID, Type: a.Type, Queue: a.Queue, Priority: a.Priority,
-			Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Token: a.Token,
-			CreatedAt: a.CreatedAt, attempt: a,
-		}
-		if err := json.Unmarshal(a.Payload, &j.Payload); err != nil {
+	w.handle(jobType, defaults, func(ctx context.Context, a *attempt, payload []byte) error {
+		j := newJob[T](a)
+		if err := json.Unmarshal(payload, &j.Payload); err != nil {
 			return Permanent(fmt.Errorf("payload: %w", err))
 		}
 		return fn(ctx, j)
 	})
+}
+
+func newJob[T any](a *attempt) *Job[T] {
+	return &Job[T]{
+		ID: a.ID, Type: a.Type, Queue: a.Queue, Priority: a.Priority,
+		Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Token: a.Token,
+		CreatedAt: a.CreatedAt, Meta: a.Meta, attempt: a,
+	}
+}
+
+// Handler works on an attempt of any job type, as middleware sees it. What it
+// returns means what it does of a handler that Handle registers.
+type Handler func(ctx context.Context, j *Job[json.RawMessage]) error
+
+// around puts middleware around what a type's handler does, the first outermost.
+func (h handler) around(middleware []func(Handler) Handler) handler {
+	if len(middleware) == 0 {
+		return h
+	}
+	inner := h.run
+	next := Handler(func(ctx context.Context, j *Job[json.RawMessage]) error { return inner(ctx, j.attempt, j.Payload) })
+	for _, m := range slices.Backward(middleware) {
+		next = m(next)
+	}
+	h.run = func(ctx context.Context, a *attempt, payload []byte) error {
+		j := newJob[json.RawMessage](a)
+		j.Payload = payload
+		return next(ctx, j)
+	}
+	return h
 }
 
 // SetResult sets what is stored with the job when it completes: v as JSON, at

@@ -15,16 +15,23 @@ type Inspector interface {
 	Job(ctx context.Context, id int64) (Row, []Attempt, error)
 	Stats(ctx context.Context) (Stats, error)
 	Workers(ctx context.Context) ([]WorkerRow, error)
+	// Schedules lists all schedules, by name.
+	Schedules(ctx context.Context) ([]ScheduleRow, error)
 	// Policies lists what holds for types and queues, by kind and name.
 	Policies(ctx context.Context) ([]PolicyRow, error)
 }
 
-// Filter narrows a list; its zero value lists the newest 100 jobs.
+// Filter names jobs: those to which all of it applies. Its zero value lists the
+// newest 100 jobs.
 type Filter struct {
+	IDs    []int64 // one of these; nil: any
 	Type   string
 	Queue  string
 	Status Status
-	Limit  int // 0: 100
+	// EndedBefore is for jobs that have ended, in whichever way, and before that;
+	// zero: whenever, or not yet.
+	EndedBefore time.Time
+	Limit       int // of a list; 0: 100
 }
 
 // Row is a job as it is stored. Times are nil where the column is NULL.
@@ -47,6 +54,7 @@ type Row struct {
 	LeaseLeft   Seconds         `json:"lease_left,omitempty"` // of a running job: for how long its lease holds; below 0: it has ended
 	Error       string          `json:"error,omitempty"`
 	Payload     string          `json:"payload"`
+	Meta        json.RawMessage `json:"meta,omitempty"`
 	Result      json.RawMessage `json:"result,omitempty"`
 	Progress    *Progress       `json:"progress,omitempty"`
 }

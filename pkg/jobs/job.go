@@ -27,6 +27,7 @@ const (
 	MaxResult  = 64 << 10
 	MaxError   = 16 << 10 // what is longer is cut in the middle
 	MaxKey     = 512
+	MaxMeta    = 16 << 10 // as JSON
 )
 
 // DefaultQueue is the queue of a job that names none.
@@ -44,6 +45,7 @@ type New struct {
 	MaxAttempts int           // 0: what holds for the type
 	Timeout     time.Duration // of an attempt; 0: what holds for the type
 	Unique      Unique
+	Meta        map[string]string // what travels with the job; at most MaxMeta bytes as JSON
 }
 
 // Unique makes a job the only one of its type with its key. The zero value: not unique.
@@ -98,7 +100,8 @@ type Claimed struct {
 	Attempt     int // 1 for the first
 	MaxAttempts int
 	Timeout     time.Duration // 0: none
-	Retry       Retry         // what the policies say, where they do
+	Retry       RetryPolicy   // what the policies say, where they do
+	Meta        map[string]string
 	CreatedAt   time.Time
 	RunAt       time.Time
 }

@@ -16,7 +16,7 @@ import (
 type Policy struct {
 	MaxAttempts int
 	Timeout     time.Duration // of an attempt
-	Retry       Retry
+	Retry       RetryPolicy
 	// MaxRunning bounds how many run at once in the whole fleet.
 	MaxRunning int
 	// MaxStarts bounds how many attempts begin in any span of time. It counts
@@ -29,8 +29,8 @@ type Policy struct {
 	Backoff func(attempt int, err error) time.Duration
 }
 
-// Retry says how long a job waits after a failed attempt.
-type Retry struct {
+// RetryPolicy says how long a job waits after a failed attempt.
+type RetryPolicy struct {
 	Delay  time.Duration // after the first; it doubles with each
 	Cap    time.Duration // no wait is longer, but for Delay itself; 0: an hour
 	Jitter float64       // each wait is up to this part of it shorter or longer; 0: 0.1; negative: none
@@ -42,21 +42,21 @@ type Rate struct {
 	Per time.Duration
 }
 
-// The defaults of Retry, beside the worker's own for Delay.
+// The defaults of RetryPolicy, beside the worker's own for Delay.
 const (
 	retryCap    = time.Hour
 	retryJitter = 0.1
 )
 
 // or fills what is not said with what b says.
-func (r Retry) or(b Retry) Retry {
-	return Retry{Delay: cmp.Or(r.Delay, b.Delay), Cap: cmp.Or(r.Cap, b.Cap), Jitter: cmp.Or(r.Jitter, b.Jitter)}
+func (r RetryPolicy) or(b RetryPolicy) RetryPolicy {
+	return RetryPolicy{Delay: cmp.Or(r.Delay, b.Delay), Cap: cmp.Or(r.Cap, b.Cap), Jitter: cmp.Or(r.Jitter, b.Jitter)}
 }
 
 // wait is how long a job waits after its nth failed attempt. The jitter keeps
 // jobs that failed together from coming back together.
-func (r Retry) wait(attempt int) time.Duration {
-	r = r.or(Retry{Cap: max(retryCap, r.Delay), Jitter: retryJitter})
+func (r RetryPolicy) wait(attempt int) time.Duration {
+	r = r.or(RetryPolicy{Cap: max(retryCap, r.Delay), Jitter: retryJitter})
 	d := r.Delay
 	for i := 1; i < attempt && d < r.Cap; i++ {
 		d *= 2
@@ -117,7 +117,7 @@ func checkDefaults(jobType string, p Policy) error {
 	switch {
 	case p.Paused:
 		return fmt.Errorf("type %s: a handler can't pause its own type", jobType)
-	case p.Backoff != nil && p.Retry != (Retry{}):
+	case p.Backoff != nil && p.Retry != (RetryPolicy{}):
 		return fmt.Errorf("type %s: its handler brings Backoff and Retry: want one of them", jobType)
 	}
 	return CheckPolicy(OfType, jobType, p)

@@ -17,7 +17,7 @@ func TestDefaults(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	w := q.worker(q, jobs.WorkerOptions{RetryDelay: time.Hour, MaxAttempts: 7})
 	jobs.Handle(w, "Send", func(_ context.Context, j *jobs.Job[string]) error { return errBoom },
-		jobs.Policy{MaxAttempts: 5, Retry: jobs.Retry{Delay: time.Minute, Cap: 90 * time.Second, Jitter: -1}})
+		jobs.Policy{MaxAttempts: 5, Retry: jobs.RetryPolicy{Delay: time.Minute, Cap: 90 * time.Second, Jitter: -1}})
 	q.start(w)
 	const look = `SELECT status, attempts, max_attempts, round((run_at - completed) * 1000) FROM
 		(SELECT *, (SELECT max(ended_at) FROM sync_job_errors WHERE job_id = sync_jobs.id) AS completed FROM sync_jobs) WHERE id = ?`
@@ -85,7 +85,7 @@ func TestDefaultsRefused(t *testing.T) {
 	for says, p := range map[string]jobs.Policy{
 		"at least 1":       {MaxAttempts: -1},
 		"can't pause":      {Paused: true},
-		"want one of them": {Retry: jobs.Retry{Delay: 1}, Backoff: func(int, error) time.Duration { return 0 }},
+		"want one of them": {Retry: jobs.RetryPolicy{Delay: 1}, Backoff: func(int, error) time.Duration { return 0 }},
 	} {
 		w := jobs.NewWorker(q, untilEmpty())
 		jobs.Handle(w, "Send", func(context.Context, *jobs.Job[string]) error { return nil }, p)

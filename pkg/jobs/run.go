@@ -13,7 +13,7 @@ import (
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
 // one for each attempt runs its handler (work.go), a few keep the leases and
-// look after the fleet and the handlers (upkeep.go, schedule.go, stuck.go).
+// look after the fleet and the handlers (upkeep.go, leader.go, stuck.go).
 type run struct {
 	seat     Seat
 	opts     WorkerOptions
@@ -28,11 +28,12 @@ type run struct {
 	slots   slots           // with the parents of the attempts' contexts, below trusted
 	vouched time.Time       // until when the guard was told to trust them
 
-	news    chan struct{} // an attempt has ended, or there may be work
-	asked   chan struct{} // whether the turn loop comes round
-	changes chan struct{} // somebody committed: jobs may have been taken away
-	gone    chan struct{} // closed when the store is; goneErr says why
-	goneErr error
+	failures chan Failure  // to be told to the hook, if there is one
+	news     chan struct{} // an attempt has ended, or there may be work
+	asked    chan struct{} // whether the turn loop comes round
+	changes  chan struct{} // somebody committed: jobs may have been taken away
+	gone     chan struct{} // closed when the store is; goneErr says why
+	goneErr  error
 }
 
 // failingEvery is how often the same failure is logged: a full disk lasts.
@@ -69,8 +70,12 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	upkeep.Go(func() { r.reaps(handling) })
 	upkeep.Go(func() { r.losses(handling) })
 	upkeep.Go(func() { r.watch(handling) })
-	if len(r.opts.Schedules) > 0 && !r.opts.UntilEmpty {
+	if !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
+	}
+	waitTold := func() {}
+	if r.opts.Failed != nil {
+		waitTold = r.tellFailures(words)
 	}
 	done := make(chan struct{})
 	upkeep.Go(func() {
@@ -90,6 +95,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()
+	waitTold()
 	return err
 }
 

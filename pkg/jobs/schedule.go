@@ -5,92 +5,106 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/shoal-project/shoal/pkg/lease"
+	"unicode/utf8"
 )
 
-// leadership is the lease that the one who runs the schedules holds.
-const leadership = "leader"
+var (
+	// ErrNoSchedule means that there is no schedule of that name.
+	ErrNoSchedule = errors.New("no such schedule")
+	// ErrChanged means that a schedule is not as it was believed to be: its tick
+	// was enqueued, or it was moved, paused or removed.
+	ErrChanged = errors.New("schedule has changed")
+)
 
-// Schedule is periodic work: every interval the leader enqueues what Jobs
-// returns. Ticks that were missed while nobody led are not made up for.
+// Schedule is periodic work that a program brings along: at each tick the leader
+// enqueues what Jobs returns. It is ticked while the leader is of a program that
+// brings it, so all workers of a queue should bring the same ones.
 type Schedule struct {
-	Name  string // in the whole fleet
-	Every time.Duration
+	Name   string // in the whole fleet, at most 255 bytes
+	Spec   string // "@every 5s" or a cron expression: see [ParseSpec]
+	Zone   string // whose clock a cron goes by; empty: UTC
+	Missed Missed // empty: MissedSkip
 	// Jobs says what a tick enqueues; nothing, and the tick writes nothing. Jobs
-	// that come with an error are enqueued, and the error is logged.
+	// that come with an error are enqueued, and the error is logged. A slow one
+	// delays its own schedule only.
 	Jobs func(context.Context) ([]New, error)
 }
 
-// leads runs the schedules whenever this worker is the leader.
-func (r *run) leads(ctx context.Context) {
-	lease.Lead(ctx, r.seat, leadership, r.opts.Lease, func(ctx context.Context, held lease.Held) error {
-		r.log.Info("leading", zap.Int64("token", held.Token))
-		defer r.log.Info("no longer leading", zap.Int64("token", held.Token))
-		ticks, ctx := errgroup.WithContext(ctx)
-		for _, s := range r.opts.Schedules {
-			ticks.Go(func() error { return r.ticks(ctx, held, s) })
-		}
-		return ticks.Wait()
-	}, func(err error) { r.failing.Warn("leader", zap.Error(err)) })
+// Missed says what becomes of ticks that were missed: a tick is when a later one
+// is due too by the time that the leader comes to it, or it is more than
+// [MissedAfter] late. None are made up for that a pause left out.
+type Missed string
+
+// What may become of missed ticks.
+const (
+	MissedSkip Missed = "skip" // nothing
+	MissedOnce Missed = "once" // one tick for all
+	MissedAll  Missed = "all"  // each is enqueued
+)
+
+// MissedAfter is how late a tick may be and not be missed.
+const MissedAfter = time.Minute
+
+// StoredSchedule is periodic work that is kept in the queue: at each tick the
+// leader, of whatever program, enqueues a job. Its run_at is the tick's time.
+type StoredSchedule struct {
+	Name     string `json:"name"`             // in the whole fleet, at most 255 bytes
+	Spec     string `json:"spec"`             // "@every 5s" or a cron expression: see [ParseSpec]
+	Zone     string `json:"zone,omitempty"`   // whose clock a cron goes by; empty: UTC
+	Missed   Missed `json:"missed,omitempty"` // empty: MissedSkip
+	Type     string `json:"job_type,omitempty"`
+	Payload  string `json:"payload,omitempty"` // JSON; empty: {}
+	Queue    string `json:"queue,omitempty"`   // empty: DefaultQueue
+	Priority int    `json:"priority"`
 }
 
-// ticks runs one schedule until ctx ends or the leadership is lost. A tick that
-// fails is the next one's business.
-func (r *run) ticks(ctx context.Context, held lease.Held, s Schedule) error {
-	at, err := r.seat.NextTick(ctx, s.Name)
-	if err != nil {
+// ScheduleRow is a schedule as it is kept in the queue; one without a Type is
+// brought by a program, which makes its jobs.
+type ScheduleRow struct {
+	StoredSchedule
+	Paused bool    `json:"paused"`
+	NextAt Seconds `json:"next_at"`           // of a program's: as of the last tick that had jobs
+	LastAt Seconds `json:"last_at,omitempty"` // the last tick that was enqueued
+}
+
+// Check says what is wrong with a schedule, in one line; engines call it before
+// they write.
+func (s StoredSchedule) Check() error {
+	if err := checkSchedule(s.Name, s.Spec, s.Zone, s.Missed); err != nil {
+		return err
+	}
+	if err := s.Job().Check(); err != nil {
 		return fmt.Errorf("schedule %s: %w", s.Name, err)
 	}
-	wait := at.Sub(r.opts.Now())
-	for {
-		// A clock that was set back, or a shorter interval than before, must not
-		// silence the schedule. Who leads next comes to the same instant: one leader
-		// after the other that waited for an interval anew would silence it, too.
-		if wait > s.Every {
-			wait %= s.Every
-		}
-		if !after(nil, wait, ctx.Done()) {
-			return nil
-		}
-		due := Due{Name: s.Name, At: at, Next: s.next(at, r.opts.Now())}
-		moved, err := r.tick(ctx, held, s, due)
-		if moved {
-			at = due.Next
-		}
-		if errors.Is(err, lease.ErrLost) {
-			return fmt.Errorf("schedule %s: %w", s.Name, err)
-		}
-		if err != nil && ctx.Err() == nil {
-			r.log.Warn("tick failed", zap.String("schedule", s.Name), zap.Error(err))
-		}
-		wait = due.Next.Sub(r.opts.Now())
-	}
+	return nil
 }
 
-// next is when the schedule is due after the tick that was due at at: a whole
-// number of intervals later, so that a late tick does not delay all that follow.
-// A first tick, and one that is early because the clock was set back, begin anew.
-func (s Schedule) next(at, now time.Time) time.Time {
-	if at.IsZero() || at.After(now) {
-		return now.Add(s.Every)
+// Job is what a tick enqueues.
+func (s StoredSchedule) Job() New {
+	n := New{Type: s.Type, Payload: []byte(s.Payload), Queue: s.Queue, Priority: s.Priority}
+	if s.Payload == "" {
+		n.Payload = []byte("{}")
 	}
-	return now.Add(s.Every - now.Sub(at)%s.Every)
+	return n
 }
 
-func (r *run) tick(ctx context.Context, held lease.Held, s Schedule, due Due) (moved bool, err error) {
-	jobs, trouble := s.Jobs(ctx)
-	if len(jobs) == 0 {
-		return false, trouble
+func (s Schedule) check() error {
+	if s.Jobs == nil {
+		return fmt.Errorf("schedule %q: Jobs is missing", s.Name)
 	}
-	for _, n := range jobs {
-		if err := n.Check(); err != nil {
-			return false, errors.Join(trouble, err)
-		}
+	return checkSchedule(s.Name, s.Spec, s.Zone, s.Missed)
+}
+
+func checkSchedule(name, spec, zone string, missed Missed) error {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+		return fmt.Errorf("schedule name %.60q: 1 to %d bytes of UTF-8", name, maxName)
 	}
-	err = r.seat.Tick(ctx, held, due, jobs...)
-	return err == nil, errors.Join(trouble, err)
+	if _, err := ParseSpec(spec, zone); err != nil {
+		return fmt.Errorf("schedule %s: %w", name, err)
+	}
+	switch missed {
+	case "", MissedSkip, MissedOnce, MissedAll:
+		return nil
+	}
+	return fmt.Errorf("schedule %s: missed %q: use skip, once or all", name, missed)
 }

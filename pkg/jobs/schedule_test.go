@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,11 +26,11 @@ func fleet(q *queue, n int, often func() ([]jobs.New, error)) []*member {
 		m := &member{}
 		w := q.worker(q.open(store.Options{}), jobs.WorkerOptions{
 			Schedules: []jobs.Schedule{
-				{Name: "daily", Every: 24 * time.Hour, Jobs: func(context.Context) ([]jobs.New, error) {
+				{Name: "daily", Spec: "@every 24h", Jobs: func(context.Context) ([]jobs.New, error) {
 					n, err := jobs.NewJob("Daily", i)
 					return []jobs.New{n}, err
 				}},
-				{Name: "often", Every: 10 * time.Millisecond, Jobs: func(context.Context) ([]jobs.New, error) {
+				{Name: "often", Spec: "@every 10ms", Jobs: func(context.Context) ([]jobs.New, error) {
 					m.looks.Add(1)
 					return often()
 				}},
@@ -103,7 +104,7 @@ func TestSchedule(t *testing.T) {
 func TestScheduleNothing(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{
-		{Name: "a", Every: 10 * time.Millisecond, Jobs: sequence(
+		{Name: "a", Spec: "@every 10ms", Jobs: sequence(
 			tick{},
 			tick{err: errBoom},
 			tick{jobs: []jobs.New{{Type: "Tick", Payload: []byte(`1`)}, {Type: "Tick", Payload: []byte(`{`)}}},
@@ -120,11 +121,12 @@ func TestScheduleNothing(t *testing.T) {
 	}
 }
 
-// TestScheduleSilent proves that a schedule that never has anything leaves no trace.
+// TestScheduleSilent proves that a schedule that never has anything leaves no
+// trace but what it is: its row does not change.
 func TestScheduleSilent(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	silent := make(chan struct{})
-	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "a", Every: time.Millisecond, Jobs: func(ctx context.Context) ([]jobs.New, error) {
+	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "a", Spec: "@every 1ms", Jobs: func(ctx context.Context) ([]jobs.New, error) {
 		select {
 		case silent <- struct{}{}:
 		case <-ctx.Done():
@@ -136,8 +138,16 @@ func TestScheduleSilent(t *testing.T) {
 	for range 10 {
 		expect(t, "a tick", silent)
 	}
-	if got := q.value(`SELECT (SELECT count(*) FROM sync_jobs), (SELECT count(*) FROM sync_schedules)`); got != "0|0" {
-		t.Errorf("written: %s", got)
+	const written = `SELECT (SELECT count(*) FROM sync_jobs), spec, zone, missed, paused, next_at, last_at FROM sync_schedules`
+	before := q.value(written)
+	if !strings.HasPrefix(before, "0|@every 1ms|UTC|skip|0|") || !strings.HasSuffix(before, "|NULL") {
+		t.Errorf("written: %s", before)
+	}
+	for range 10 {
+		expect(t, "a tick", silent)
+	}
+	if got := q.value(written); got != before {
+		t.Errorf("%s became %s", before, got)
 	}
 }
 
@@ -146,7 +156,7 @@ func TestScheduleSilent(t *testing.T) {
 func TestUntilEmptyNeverLeads(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	o := untilEmpty()
-	o.Schedules = []jobs.Schedule{{Name: "a", Every: time.Millisecond, Jobs: func(context.Context) ([]jobs.New, error) {
+	o.Schedules = []jobs.Schedule{{Name: "a", Spec: "@every 1ms", Jobs: func(context.Context) ([]jobs.New, error) {
 		t.Error("it leads")
 		return nil, nil
 	}}}
@@ -188,12 +198,9 @@ func sequence(ticks ...tick) func(context.Context) ([]jobs.New, error) {
 func TestScheduleClockSetBack(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	const every, soon = time.Hour, 200 * time.Millisecond
-	if _, err := q.other.Exec(`INSERT INTO sync_schedules (name, next_at) VALUES ('hourly', ?)`,
-		float64(jobs.SecondsOf(time.Now().Add(3*every+soon)))); err != nil {
-		t.Fatal(err)
-	}
+	q.exec(`INSERT INTO sync_schedules (name, next_at) VALUES ('hourly', ?)`, float64(jobs.SecondsOf(time.Now().Add(3*every+soon))))
 	ticked := make(chan struct{})
-	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "hourly", Every: every,
+	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "hourly", Spec: "@every 1h",
 		Jobs: func(context.Context) ([]jobs.New, error) {
 			n, err := jobs.NewJob("Hourly", 0)
 			return []jobs.New{n}, err

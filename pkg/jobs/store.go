@@ -74,11 +74,16 @@ type Seat interface {
 	// longer holds the job; then nothing is written but the refusal, in the
 	// attempt's history.
 	Finish(ctx context.Context, outcome Outcome, write func(*sql.Tx) error, follow ...New) error
-	// NextTick is when the schedule is next due; zero if it never ticked.
-	NextTick(ctx context.Context, name string) (time.Time, error)
-	// Tick enqueues what a schedule's tick asks for and moves the schedule on,
-	// fenced by the leadership's token and by the tick itself. It returns
-	// lease.ErrLost, and nothing is written, where either has passed to another.
+	// Schedules lists them all, as Inspector does.
+	Schedules(ctx context.Context) ([]ScheduleRow, error)
+	// Bring writes what a program's schedule is, but for Paused and LastAt, fenced
+	// by the leadership's token: lease.ErrLost. ErrChanged: a stored schedule has
+	// that name by now.
+	Bring(ctx context.Context, held lease.Held, row ScheduleRow) error
+	// Tick enqueues what a schedule's ticks ask for and moves the schedule on,
+	// fenced by the leadership's token (lease.ErrLost), by the time that it is
+	// due, and by its not being paused (both ErrChanged). With an error nothing is
+	// written.
 	Tick(ctx context.Context, held lease.Held, due Due, jobs ...New) error
 	// Renew extends the leases of the attempts in holding, in one statement, and
 	// writes their progress. It returns those that are no longer held.
@@ -129,12 +134,13 @@ type Turn struct {
 	Next time.Duration
 }
 
-// Due is one tick of a schedule: it was due at At, the next one is at Next.
-// At is zero for a schedule that never ticked.
+// Due is a schedule that was due at At and is again at Next. Last is the time of
+// the last tick that is enqueued; zero: none is.
 type Due struct {
 	Name string
 	At   time.Time
 	Next time.Time
+	Last time.Time
 }
 
 // Reaped is a job that was taken from its holder.
@@ -143,4 +149,7 @@ type Reaped struct {
 	Worker int64  // the holder
 	Reason string // as in the job's history
 	Failed bool   // its attempts were used up
+
+	Type, Queue          string
+	Attempt, MaxAttempts int
 }

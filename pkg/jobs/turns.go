@@ -120,7 +120,7 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	for _, ref := range turn.Rejected {
 		t.log.Warn("late outcome rejected: another has the job", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
 	}
-	t.handedIn()
+	t.handedIn(turn.Rejected)
 	if stopping {
 		return false, nil
 	}
@@ -176,10 +176,13 @@ func (t *turns) changed() {
 }
 
 // handedIn forgets the outcomes that the store has taken, and their leases.
-func (t *turns) handedIn() {
+func (t *turns) handedIn(rejected []Ref) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range t.outcomes {
+		if a := t.held[o.Ref]; o.Status == Failed && !slices.Contains(rejected, o.Ref) {
+			t.failed(Failure{ID: a.ID, Type: a.Type, Queue: a.Queue, Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Error: o.Error})
+		}
 		delete(t.held, o.Ref)
 	}
 	t.outcomes = t.outcomes[:0]

@@ -116,6 +116,9 @@ func (r *run) reaps(ctx context.Context) {
 		for _, job := range reaped {
 			r.log.Warn("job taken from its worker", zap.Int64("job", job.ID), zap.Int64("token", job.Token),
 				zap.Int64("from", job.Worker), zap.String("reason", job.Reason), zap.Bool("failed", job.Failed))
+			if job.Failed {
+				r.failed(Failure{ID: job.ID, Type: job.Type, Queue: job.Queue, Attempt: job.Attempt, MaxAttempts: job.MaxAttempts, Error: job.Reason})
+			}
 		}
 	}
 }

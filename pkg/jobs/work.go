@@ -72,7 +72,7 @@ func (r *run) work(a *attempt) {
 		err = Snooze(0) // over before it began, not by its own timeout
 		return
 	}
-	err = r.handlers[a.Type].run(a.ctx, a)
+	err = r.handlers[a.Type].run(a.ctx, a, a.Payload)
 	if err != nil {
 		_ = err.Error() // where it panics, it is to do so here
 	}
@@ -99,7 +99,7 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 
 // retry is how long a job waits for its next attempt.
 type retry struct {
-	Retry
+	RetryPolicy
 	own *time.Duration // what its handler's Backoff says
 }
 
@@ -112,7 +112,7 @@ func (w retry) after(attempt int) time.Duration {
 
 // retry is the operator's word, or the handler's, or the worker's.
 func (r *run) retry(a *attempt, err error) (w retry) {
-	w.Retry = a.Retry.or(Retry{Delay: r.opts.RetryDelay})
+	w.RetryPolicy = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
 	backoff := r.handlers[a.Type].defaults.Backoff
 	var permanent permanentError
 	var said retryError

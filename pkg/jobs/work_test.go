@@ -28,10 +28,12 @@ func TestRunRefuses(t *testing.T) {
 		`queue name ""`:          {Queues: []jobs.Queue{{}}},
 		"mail has -1 slots":      {Queues: []jobs.Queue{{Name: "mail", Slots: -1}}},
 		"mail is named twice":    {Queues: []jobs.Queue{{Name: "mail"}, {Name: "mail", Slots: 1}}},
-		`schedule "" needs`:      {Schedules: []jobs.Schedule{{Every: time.Second, Jobs: some}}},
-		`schedule "ping" needs`:  {Schedules: []jobs.Schedule{{Name: "ping", Jobs: some}}},
-		`schedule "pong" needs`:  {Schedules: []jobs.Schedule{{Name: "pong", Every: time.Second}}},
-		`schedule "early" needs`: {Schedules: []jobs.Schedule{{Name: "early", Every: -time.Second, Jobs: some}}},
+		`schedule name ""`:       {Schedules: []jobs.Schedule{{Spec: "@daily", Jobs: some}}},
+		`schedule ping: spec ""`: {Schedules: []jobs.Schedule{{Name: "ping", Jobs: some}}},
+		`schedule "pong": Jobs`:  {Schedules: []jobs.Schedule{{Name: "pong", Spec: "@daily"}}},
+		`-1s is too short`:       {Schedules: []jobs.Schedule{{Name: "early", Spec: "@every -1s", Jobs: some}}},
+		`missed "perhaps"`:       {Schedules: []jobs.Schedule{{Name: "lazy", Spec: "@daily", Missed: "perhaps", Jobs: some}}},
+		`zone "Atlantis" is`:     {Schedules: []jobs.Schedule{{Name: "deep", Spec: "@daily", Zone: "Atlantis", Jobs: some}}},
 	} {
 		w := jobs.NewWorker(q, o)
 		jobs.Handle(w, "Send", func(context.Context, *jobs.Job[invoice]) error { return nil })

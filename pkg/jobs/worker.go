@@ -33,13 +33,25 @@ type WorkerOptions struct {
 	// RetryDelay is what a job waits after its first failed attempt: 60 s. It
 	// doubles with each, up to an hour, give or take a tenth.
 	RetryDelay time.Duration
-	// Schedules are enqueued by the one worker of the fleet that leads.
+	// Schedules are enqueued by the one worker of the fleet that leads, beside those
+	// that are stored in the queue: Operator.PutSchedule.
 	Schedules []Schedule
 	// UntilEmpty has Run return when nothing is left that this worker could
 	// claim, delayed jobs and those that run elsewhere included. It never leads.
 	UntilEmpty bool
 	// Listen is where this worker serves peers, for people to see.
 	Listen string
+	// Middleware is around each attempt of each type, the first outermost. It may
+	// give the next one another payload (decrypted, say), sees the error, and lets
+	// a panic pass: none.
+	Middleware []func(next Handler) Handler
+	// Failed is told of each job that failed for good, by its handler's outcome or
+	// because its worker died at the last attempt, in the process that wrote it
+	// down: after that, one job at a time, beside the work. It is for alerts: where
+	// the process dies in between, or the hook is a thousand jobs behind, nobody is
+	// told, and the failed row is the truth. A panic is logged. Its context ends
+	// with Run.
+	Failed func(context.Context, Failure)
 	// Guard ends what handlers run outside of this process when it dies or stands
 	// still: none.
 	Guard Guard
@@ -70,7 +82,7 @@ type Worker struct {
 
 // handler is what is registered for a type.
 type handler struct {
-	run      func(context.Context, *attempt) error
+	run      func(ctx context.Context, a *attempt, payload []byte) error
 	defaults Policy
 }
 
@@ -80,7 +92,7 @@ func NewWorker(store Store, opts WorkerOptions) *Worker {
 	return &Worker{store: store, opts: opts, handlers: make(map[string]handler), asked: make(chan struct{})}
 }
 
-func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt) error) {
+func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt, []byte) error) {
 	h := handler{run: run}
 	for _, d := range defaults {
 		h.defaults = d
@@ -138,7 +150,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	r := newRun(seat, opts, w.handlers)
+	handlers := make(map[string]handler)
+	for jobType, h := range w.handlers {
+		handlers[jobType] = h.around(opts.Middleware)
+	}
+	r := newRun(seat, opts, handlers)
 	r.asked = w.asked
 	if opts.Joined != nil {
 		opts.Joined()
@@ -234,8 +250,8 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 			return o, fmt.Errorf("schedule %s is named twice", s.Name)
 		}
 		schedules[s.Name] = true
-		if s.Name == "" || s.Every <= 0 || s.Jobs == nil {
-			return o, fmt.Errorf("schedule %q needs a name, an interval above 0 and its jobs", s.Name)
+		if err := s.check(); err != nil {
+			return o, err
 		}
 	}
 	return o, nil

@@ -103,6 +103,7 @@ func TestBadCalls(t *testing.T) {
 	h.refused(2, []string{"job"}, "enqueuer", "job")
 	h.refused(2, []string{"--concurrency"}, "worker", "--concurrency", "0")
 	h.refused(2, []string{"--lease"}, "worker", "--lease", "soon")
+	h.refused(2, []string{"--ping-interval 500µs"}, "worker", "--ping-interval", "500us")
 	h.refused(2, []string{"--exec"}, "worker", "--exec", "NoCommand")
 	h.refused(2, []string{"--type Ghost"}, "worker", "--type", "Ghost")
 	h.refused(2, []string{"--queue"}, "worker", "--queue", "a=0")

@@ -56,7 +56,9 @@ func TestLimits(t *testing.T) {
 	h.worker(fleet...)
 	h.enqueuer("type", "pause", "Busy")
 	paused := time.Now()
-	eventually(t, "the end of what ran", func() bool { return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'running' AND job_type = 'Busy'`) == "0" })
+	eventually(t, "the end of what ran", func() bool {
+		return h.sql(`SELECT count(*) FROM sync_jobs WHERE status = 'running' AND job_type = 'Busy'`) == "0"
+	})
 	resumed := time.Now()
 	h.enqueuer("type", "resume", "Busy")
 	h.expectAllCompleted()

@@ -51,7 +51,7 @@ type fate string
 
 const (
 	failed  fate = "failed"  // it has not happened
-	refused fate = "refused" // lease.ErrLost: another has the job, or the lease
+	refused fate = "refused" // lease.ErrLost or jobs.ErrChanged: another has the job or the lease, or was there first
 	unknown fate = "unknown" // also of calls that never returned
 )
 

@@ -65,7 +65,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "tick", notice: "the deposed leader's tick", without: "the leader's token in Tick", tests: "TestDeposedLeader$",
-		patches: []patch{{leadFile, "WHERE name = ?3 AND owner = ?4 AND token = ?5 AND expires_at > ?6", "WHERE name = ?3 AND coalesce(?4, ?5, ?6) IS NOT NULL"}},
+		patches: []patch{{tickFile, "WHERE name = ? AND owner = ? AND token = ? AND expires_at > ?", "WHERE name = ? AND coalesce(?, ?, ?) IS NOT NULL"}},
 	},
 	{
 		name: "attempts", notice: "never came", without: "the attempt's count at the claim", tests: "TestTorture$",

@@ -23,6 +23,7 @@ const (
 	pointImport = `"github.com/shoal-project/shoal/test/torture/point"`
 	turnFile    = "pkg/store/sqlite/turn.go"
 	leadFile    = "pkg/store/sqlite/lead.go"
+	tickFile    = "pkg/store/sqlite/tick.go"
 	renewFile   = "pkg/store/sqlite/renew.go"
 	reapFile    = "pkg/store/sqlite/reap.go"
 	commitFile  = "pkg/store/sqlite/commit.go"
@@ -45,9 +46,9 @@ var points = map[string]patch{
 	"in the renewal":                 {renewFile, "		lost = missing(ours, holding)", "		point.At(%q)\n		lost = missing(ours, holding)"},
 	"in the reap":                    {reapFile, "		for _, ref := range stuck {", "		point.At(%q)\n		for _, ref := range stuck {"},
 	// One who is stopped here goes on as if it had not noticed the end of its lease.
-	"before a tick": {leadFile, "	err := s.db.writer.do(ctx, func(t *tx) error {\n		moved = false", "	point.At(%q)\n	ctx = context.WithoutCancel(ctx)\n	err := s.db.writer.do(ctx, func(t *tx) error {\n		moved = false"},
-	"in a tick":     {leadFile, "		moved = true\n		_, err = t.enqueue(batch)", "		moved = true\n		point.At(%q)\n		_, err = t.enqueue(batch)"},
-	"after a tick":  {leadFile, "	if err == nil && !moved {", "	point.At(%q)\n	if err == nil && !moved {"},
+	"before a tick": {tickFile, "	err := s.db.writer.do(ctx, func(t *tx) error {\n		refused = nil", "	point.At(%q)\n	ctx = context.WithoutCancel(ctx)\n	err := s.db.writer.do(ctx, func(t *tx) error {\n		refused = nil"},
+	"in a tick":     {tickFile, "		_, err = t.enqueue(batch)", "		point.At(%q)\n		_, err = t.enqueue(batch)"},
+	"after a tick":  {tickFile, "	return wrapError(\"tick\", errors.Join(err, refused))", "	point.At(%q)\n	return wrapError(\"tick\", errors.Join(err, refused))"},
 	"elected":       {leadFile, "	if err == nil && held.Token == 0 {", "	point.At(%q)\n	if err == nil && held.Token == 0 {"},
 }
 

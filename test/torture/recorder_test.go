@@ -74,7 +74,7 @@ func answer(err error) event {
 	switch {
 	case err == nil:
 		return event{}
-	case errors.Is(err, lease.ErrLost), errors.Is(err, lease.ErrHeld):
+	case errors.Is(err, lease.ErrLost), errors.Is(err, lease.ErrHeld), errors.Is(err, jobs.ErrChanged):
 		return event{Err: err.Error(), Fate: refused}
 	case errors.Is(err, jobs.ErrUnknown):
 		return event{Err: err.Error(), Fate: unknown}

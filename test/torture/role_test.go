@@ -122,7 +122,7 @@ func (r role) work(ctx context.Context, rec *recorder, now func() time.Time, log
 		MaxAttempts: 12, Guard: guard, Now: now, Logger: log,
 	}
 	for i, every := range r.Ticks {
-		o.Schedules = append(o.Schedules, jobs.Schedule{Name: fmt.Sprintf("torture-%d", i), Every: every,
+		o.Schedules = append(o.Schedules, jobs.Schedule{Name: fmt.Sprintf("torture-%d", i), Spec: "@every " + every.String(),
 			Jobs: func(context.Context) ([]jobs.New, error) {
 				n, err := jobs.NewJob("Tick", payload{}, jobs.OnQueue(r.Queue)) // recordedSeat.Tick says which
 				return []jobs.New{n}, err

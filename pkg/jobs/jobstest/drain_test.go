@@ -97,7 +97,7 @@ func TestDrainSurvivesHandlers(t *testing.T) {
 func TestSchedulesDoNotTick(t *testing.T) {
 	t.Parallel()
 	q := jobstest.New(t)
-	w := worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "often", Every: time.Millisecond, Jobs: func(context.Context) ([]jobs.New, error) {
+	w := worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "often", Spec: "@every 1h", Jobs: func(context.Context) ([]jobs.New, error) {
 		t.Error("a schedule ticks")
 		return nil, nil
 	}}}}, fine, "A")

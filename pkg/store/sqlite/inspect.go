@@ -15,24 +15,19 @@ import (
 
 const rowColumns = `id, job_type, queue, status, priority, attempts, coalesce(max_attempts, 0), coalesce(timeout, 0),
 	created_at, run_at, coalesce(started_at, 0), coalesce(completed_at, 0), coalesce(unique_key, ''),
-	coalesce(lease_owner, 0), lease_token, coalesce(lease_expires_at, 0), coalesce(error, ''), payload, result, progress`
+	coalesce(lease_owner, 0), lease_token, coalesce(lease_expires_at, 0), coalesce(error, ''), payload, meta, result, progress`
 
 // Jobs implements jobs.Inspector.
 func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
 	if f.Limit == 0 {
 		f.Limit = 100
 	}
-	var where []string
-	var args []any
-	for column, value := range map[string]string{"job_type": f.Type, "queue": f.Queue, "status": string(f.Status)} {
-		if value != "" {
-			where = append(where, column+" = ?")
-			args = append(args, value)
-		}
-	}
-	query := `SELECT ` + rowColumns + ` FROM sync_jobs`
-	if len(where) > 0 {
-		query += ` WHERE ` + strings.Join(where, " AND ")
+	args := matchArgs(f)
+	query := `SELECT ` + rowColumns + ` FROM sync_jobs WHERE ` + match
+	if f.IDs != nil {
+		ids, _ := json.Marshal(f.IDs) // numbers: no error
+		query += ` AND id IN (SELECT value FROM json_each(?5))`
+		args = append(args, string(ids))
 	}
 	rows, err := db.readers.QueryContext(ctx, query+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...)
 	if err != nil {
@@ -78,18 +73,21 @@ func (db *DB) Job(ctx context.Context, id int64) (jobs.Row, []jobs.Attempt, erro
 }
 
 func (db *DB) scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err error) {
-	var result, progress sql.NullString
+	var meta, result, progress sql.NullString
 	var expires int64
 	err = from.Scan(&r.ID, &r.Type, &r.Queue, &r.Status, &r.Priority, &r.Attempts, &r.MaxAttempts, &r.Timeout,
 		&r.CreatedAt, &r.RunAt, &r.StartedAt, &r.CompletedAt, &r.UniqueKey,
-		&r.LeaseOwner, &r.LeaseToken, &expires, &r.Error, &r.Payload, &result, &progress)
+		&r.LeaseOwner, &r.LeaseToken, &expires, &r.Error, &r.Payload, &meta, &result, &progress)
 	if err != nil {
 		return r, err
 	}
 	if r.Status == jobs.Running {
 		r.LeaseLeft = jobs.Seconds(expires-db.clock.Now()) / 1000
 	}
-	// Both are ours to write, but others can.
+	// They are ours to write, but others can.
+	if json.Valid([]byte(meta.String)) {
+		r.Meta = json.RawMessage(meta.String)
+	}
 	if json.Valid([]byte(result.String)) {
 		r.Result = json.RawMessage(result.String)
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 
-	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
 )
 
@@ -80,45 +79,4 @@ func (s *seat) Release(ctx context.Context, held lease.Held) error {
 		err = lease.ErrLost
 	}
 	return wrapError("release", err)
-}
-
-// NextTick implements jobs.Seat.
-func (s *seat) NextTick(_ context.Context, name string) (at time.Time, err error) {
-	err = s.db.read(func(c *conn) error {
-		return c.query(`SELECT next_at FROM sync_schedules WHERE name = ?`,
-			func(s *sqlite3.Stmt) error { at = jobs.Seconds(s.ColumnFloat(0)).Time(); return nil }, name)
-	})
-	return at, wrapError("schedule", err)
-}
-
-// Tick implements jobs.Seat.
-func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ...jobs.New) error {
-	next, at := float64(jobs.SecondsOf(due.Next)), float64(jobs.SecondsOf(due.At))
-	moved := false
-	err := s.db.writer.do(ctx, func(t *tx) error {
-		moved = false
-		if t.again {
-			err := t.query(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`,
-				func(*sqlite3.Stmt) error { moved = true; return nil }, due.Name, next)
-			if err != nil || moved {
-				return err
-			}
-		}
-		// One statement for a first tick and for a later one; both under the
-		// leader's token.
-		n, err := t.exec(`INSERT INTO sync_schedules (name, next_at)
-			SELECT ?1, ?2 FROM sync_leases WHERE name = ?3 AND owner = ?4 AND token = ?5 AND expires_at > ?6
-			ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE next_at = ?7`,
-			due.Name, next, held.Name, s.id, held.Token, t.mono, at)
-		if err != nil || n == 0 {
-			return err
-		}
-		moved = true
-		_, err = t.enqueue(batch)
-		return err
-	})
-	if err == nil && !moved {
-		err = lease.ErrLost
-	}
-	return wrapError("tick", err)
 }

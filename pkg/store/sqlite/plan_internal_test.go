@@ -79,8 +79,9 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	_, errLost := s.Lost(ctx, nil)
 	_, errLeft := s.Left(ctx, want)
 	held, errLead := s.Acquire(ctx, "leader", time.Minute)
-	errTick := s.Tick(ctx, held, jobs.Due{Name: "s", Next: time.Now()}, n)
-	_, errNext := s.NextTick(ctx, "s")
+	row := jobs.ScheduleRow{StoredSchedule: jobs.StoredSchedule{Name: "s", Spec: "@every 1s", Missed: jobs.MissedSkip}, NextAt: 1}
+	errBring := s.Bring(ctx, held, row)
+	errTick := s.Tick(ctx, held, jobs.Due{Name: "s", At: row.NextAt.Time(), Next: time.Now()}, n)
 	_, errReap := s.Reap(ctx)
 	errCall := s.lastCall(ctx, []jobs.Ref{{ID: 99, Token: 1}})
 	errDead := db.writer.do(ctx, func(tx *tx) error {
@@ -90,11 +91,18 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 		}
 		return err
 	})
-	if err := errors.Join(errEnqueue, errPolicies, errAgain, errTurn, errOut, errRenew, errLost, errLeft, errLead, errTick, errNext, errReap, errCall, errDead); err != nil {
+	var errChange error
+	for _, verb := range []jobs.Verb{jobs.Prioritize, jobs.Cancel, jobs.Retry, jobs.Delete} {
+		for _, filter := range []jobs.Filter{{IDs: []int64{1, 2}}, {Type: "A", EndedBefore: time.Now()}, {Queue: "mail"}} {
+			_, err := db.Change(ctx, filter, jobs.Change{Verb: verb})
+			errChange = errors.Join(errChange, err)
+		}
+	}
+	if err := errors.Join(errChange, errEnqueue, errPolicies, errAgain, errTurn, errOut, errRenew, errLost, errLeft, errLead, errBring, errTick, errReap, errCall, errDead); err != nil {
 		t.Fatal(err)
 	}
 
-	var statements []string
+	statements := []string{candidatesOf(jobs.Retry), candidatesOf(jobs.Cancel)}
 	collect := func(c *conn) {
 		for statement := range c.stmts {
 			if !strings.HasPrefix(statement, "PRAGMA") {

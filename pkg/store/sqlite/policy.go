@@ -40,7 +40,7 @@ func readPolicies(c *conn) (all policies, err error) {
 			}
 			all[policyOf{jobs.PolicyKind(s.ColumnText(0)), s.ColumnText(1), s.ColumnText(2)}] = jobs.Policy{
 				Paused: s.ColumnBool(3), MaxAttempts: s.ColumnInt(4), Timeout: seconds(s.ColumnFloat(5)),
-				Retry:      jobs.Retry{Delay: seconds(s.ColumnFloat(6)), Cap: seconds(s.ColumnFloat(7)), Jitter: s.ColumnFloat(8)},
+				Retry:      jobs.RetryPolicy{Delay: seconds(s.ColumnFloat(6)), Cap: seconds(s.ColumnFloat(7)), Jitter: s.ColumnFloat(8)},
 				MaxRunning: s.ColumnInt(9), MaxStarts: jobs.Rate{N: s.ColumnInt(10), Per: seconds(s.ColumnFloat(11))},
 			}
 			return nil
@@ -49,10 +49,10 @@ func readPolicies(c *conn) (all policies, err error) {
 }
 
 // retry is what the policies say of the retries of a job.
-func (all policies) retry(jobType, queue string) (r jobs.Retry) {
+func (all policies) retry(jobType, queue string) (r jobs.RetryPolicy) {
 	for _, of := range []policyOf{{jobs.OfType, jobType, byOperator}, {jobs.OfQueue, queue, byOperator}, {jobs.OfType, jobType, byHandler}} {
 		said := all[of].Retry
-		r = jobs.Retry{Delay: cmp.Or(r.Delay, said.Delay), Cap: cmp.Or(r.Cap, said.Cap), Jitter: cmp.Or(r.Jitter, said.Jitter)}
+		r = jobs.RetryPolicy{Delay: cmp.Or(r.Delay, said.Delay), Cap: cmp.Or(r.Cap, said.Cap), Jitter: cmp.Or(r.Jitter, said.Jitter)}
 	}
 	return r
 }
@@ -71,7 +71,7 @@ func inClaim(column string) string {
 func (all policies) merged(kind jobs.PolicyKind, name string) jobs.Policy {
 	p, h := all[policyOf{kind, name, byOperator}], all[policyOf{kind, name, byHandler}]
 	p.MaxAttempts, p.Timeout, p.MaxRunning = cmp.Or(p.MaxAttempts, h.MaxAttempts), cmp.Or(p.Timeout, h.Timeout), cmp.Or(p.MaxRunning, h.MaxRunning)
-	p.Retry = jobs.Retry{Delay: cmp.Or(p.Retry.Delay, h.Retry.Delay), Cap: cmp.Or(p.Retry.Cap, h.Retry.Cap), Jitter: cmp.Or(p.Retry.Jitter, h.Retry.Jitter)}
+	p.Retry = jobs.RetryPolicy{Delay: cmp.Or(p.Retry.Delay, h.Retry.Delay), Cap: cmp.Or(p.Retry.Cap, h.Retry.Cap), Jitter: cmp.Or(p.Retry.Jitter, h.Retry.Jitter)}
 	p.MaxStarts = cmp.Or(p.MaxStarts, h.MaxStarts)
 	return p
 }

@@ -227,11 +227,12 @@ func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any
 			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
 			lease_expires_at = NULL, progress = NULL
 		WHERE j.status = 'running' AND j.%[3]s
-		RETURNING id, lease_token, lease_owner, error, status`, again, why, condition, len(first)+1),
+		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition, len(first)+1),
 		func(s *sqlite3.Stmt) error {
 			reaped = append(reaped, jobs.Reaped{
 				Ref:    jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
 				Worker: s.ColumnInt64(2), Reason: s.ColumnText(3), Failed: s.ColumnText(4) == string(jobs.Failed),
+				Type: s.ColumnText(5), Queue: s.ColumnText(6), Attempt: s.ColumnInt(7), MaxAttempts: s.ColumnInt(8),
 			})
 			return nil
 		}, append(first, t.now)...)

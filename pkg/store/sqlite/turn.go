@@ -284,18 +284,25 @@ func (s *seat) claim(t *tx, c claim, best int, arms []any, want jobs.Want, all p
 			max_attempts = coalesce(%s, ?%d), timeout = coalesce(%s, ?%d),
 			unique_key = iif(unique_for = 'pending', NULL, unique_key)
 		WHERE id IN (SELECT id FROM (%s)) AND status = 'pending'
-		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at`,
+		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at, meta`,
 		n, n+1, attempts, n+2, timeout, n+3, c.best)
 	args := append([]any{t.now, best}, arms...)
 	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
+	db := s.db
 	return t.query(sql, func(s *sqlite3.Stmt) error {
-		*into = append(*into, jobs.Claimed{
+		c := jobs.Claimed{
 			Ref:  jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
 			Type: s.ColumnText(2), Queue: s.ColumnText(3), Payload: s.ColumnBlob(4, nil),
 			Priority: s.ColumnInt(5), Attempt: s.ColumnInt(6), MaxAttempts: s.ColumnInt(7),
 			Timeout:   seconds(s.ColumnFloat(8)),
 			CreatedAt: jobs.Seconds(s.ColumnFloat(9)).Time(), RunAt: jobs.Seconds(s.ColumnFloat(10)).Time(),
-		})
+		}
+		if s.ColumnType(11) != sqlite3.NULL && json.Unmarshal(s.ColumnRawText(11), &c.Meta) != nil {
+			// Anybody may write it, and the job is worth more.
+			db.log.Warn("meta is no JSON object of strings: taken for none", zap.Int64("job", c.ID))
+			c.Meta = nil
+		}
+		*into = append(*into, c)
 		return nil
 	}, args...)
 }

@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +29,48 @@ func testEnqueue(t *testing.T, f *fixture) {
 	b, _ := f.job(added[1].ID)
 	if b.Type != "B" || b.Queue != "mail" || b.Priority != 7 || !b.RunAt.Time().Equal(at) || b.MaxAttempts != 9 || b.Timeout != 90 {
 		t.Errorf("second: %+v", b)
+	}
+}
+
+// testMeta: what travels with a job is claimed with it; what others wrote there
+// that is no such thing costs no job.
+func testMeta(t *testing.T, f *fixture) {
+	with := map[string]string{"traceparent": "00-abc", "tenant": `ö"<&`}
+	added := f.enqueue(jobs.New{Priority: 3, Meta: with}, jobs.New{Priority: 2},
+		jobs.New{Priority: 1, Unique: jobs.Unique{Key: "k"}, Meta: map[string]string{"old": "1"}})
+	again := f.enqueue(jobs.New{Unique: jobs.Unique{Key: "k", OnConflict: jobs.Replace}, Meta: map[string]string{"new": "1"}})
+	f.enqueue(jobs.New{Unique: jobs.Unique{Key: "k"}, Meta: map[string]string{"kept": "1"}})
+	if again[0].ID != added[2].ID {
+		t.Errorf("added %+v, then %+v", added, again)
+	}
+	bad := f.enqueue(jobs.New{Priority: -1})[0].ID
+	err := f.store.Write(f.ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(f.ctx, `UPDATE sync_jobs SET meta = '{"n":1}' WHERE id = ?`, bad)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed := f.turn(f.join(f.store), want(9)).Claimed
+	var got []map[string]string
+	for _, c := range claimed {
+		got = append(got, c.Meta)
+	}
+	if want := []map[string]string{with, nil, {"new": "1"}, nil}; !reflect.DeepEqual(got, want) {
+		t.Errorf("claimed with %v, want %v", got, want)
+	}
+	if row, _ := f.job(added[0].ID); string(row.Meta) != `{"tenant":"ö\"\u003c\u0026","traceparent":"00-abc"}` {
+		t.Errorf("row: %s", row.Meta)
+	}
+	for says, meta := range map[string]map[string]string{
+		"at most 16384": {"a": strings.Repeat("x", jobs.MaxMeta)},
+		"UTF-8":         {"a": "\xff"},
+		"one byte":      {"": "x"},
+	} {
+		_, err := f.store.Enqueue(f.ctx, jobs.New{Type: "A", Payload: []byte(`1`), Meta: meta})
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want %q", err, says)
+		}
 	}
 }
 

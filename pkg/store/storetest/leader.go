@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
 )
 
@@ -48,50 +47,5 @@ func testLeadership(t *testing.T, f *fixture) {
 	}
 	if last, err := second.Acquire(f.ctx, "leader", time.Hour); err != nil || last.Token <= held.Token {
 		t.Errorf("after the leader's death: %+v, %v", last, err)
-	}
-}
-
-// testTick: a tick is enqueued once, and only under the leader's token.
-func testTick(t *testing.T, f *fixture) {
-	leader, deposed := f.join(f.store), f.join(f.another())
-	old, err := deposed.Acquire(f.ctx, "leader", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := jobs.New{Type: "A", Payload: []byte(`"tick"`)}
-	next := time.Now().Add(time.Minute).Truncate(time.Millisecond)
-	if at, err := deposed.NextTick(f.ctx, "s"); err != nil || !at.IsZero() {
-		t.Errorf("next tick %v, %v of a schedule that never ticked", at, err)
-	}
-	if err := deposed.Tick(f.ctx, old, jobs.Due{Name: "s", Next: next}, n); err != nil {
-		t.Fatal(err)
-	}
-	if err := deposed.Release(f.ctx, old); err != nil {
-		t.Fatal(err)
-	}
-	held, err := leader.Acquire(f.ctx, "leader", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, err := leader.NextTick(f.ctx, "s")
-	if err != nil || !at.Equal(next) {
-		t.Fatalf("next tick %v, %v; want %v", at, err, next)
-	}
-	later := next.Add(time.Minute)
-	for what, err := range map[string]error{
-		"a deposed leader's":     deposed.Tick(f.ctx, old, jobs.Due{Name: "s", At: next, Next: later}, n),
-		"a stolen token's":       deposed.Tick(f.ctx, held, jobs.Due{Name: "s", At: next, Next: later}, n),
-		"one that is over":       leader.Tick(f.ctx, held, jobs.Due{Name: "s", Next: later}, n),
-		"another schedule's old": leader.Tick(f.ctx, old, jobs.Due{Name: "new", Next: later}, n),
-	} {
-		if !errors.Is(err, lease.ErrLost) {
-			t.Errorf("%s tick: got %v, want lease.ErrLost", what, err)
-		}
-	}
-	if err := leader.Tick(f.ctx, held, jobs.Due{Name: "s", At: next, Next: later}, n, n); err != nil {
-		t.Error(err)
-	}
-	if s, _ := f.store.Stats(f.ctx); s.Pending != 3 {
-		t.Errorf("%d jobs, want 1 of the first tick and 2 of the second", s.Pending)
 	}
 }

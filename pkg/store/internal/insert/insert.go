@@ -5,6 +5,7 @@ package insert
 
 import (
 	"cmp"
+	"encoding/json"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -14,17 +15,18 @@ import (
 const SchemaVersion = 2
 
 const one = `INSERT INTO sync_jobs
-	(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout)
-	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, nullif(?8, 0), nullif(?9, 0))`
+	(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, meta)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, nullif(?8, 0), nullif(?9, 0), nullif(?10, ''))`
 
 // A no-op update rather than DO NOTHING, which would return no id.
 const unique = `INSERT INTO sync_jobs
-	(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, unique_key, unique_for)
-	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, nullif(?8, 0), nullif(?9, 0), ?10, ?11)
+	(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, meta, unique_key, unique_for)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, nullif(?8, 0), nullif(?9, 0), nullif(?10, ''), ?11, ?12)
 	ON CONFLICT (job_type, unique_key) WHERE unique_key IS NOT NULL DO UPDATE SET
-		payload = iif(status = 'pending' AND ?12 = 'replace', excluded.payload, payload),
-		run_at  = iif(status = 'pending' AND ?12 = 'move', excluded.run_at, run_at),
-		due     = iif(status = 'pending' AND ?12 = 'move', excluded.due, due)
+		payload = iif(status = 'pending' AND ?13 = 'replace', excluded.payload, payload),
+		meta    = iif(status = 'pending' AND ?13 = 'replace', excluded.meta, meta),
+		run_at  = iif(status = 'pending' AND ?13 = 'move', excluded.run_at, run_at),
+		due     = iif(status = 'pending' AND ?13 = 'move', excluded.due, due)
 	RETURNING id`
 
 // Statement returns what adds a job that was checked, at the time now in Unix
@@ -36,8 +38,13 @@ func Statement(n jobs.New, now float64) (sql string, args []any) {
 		runAt = float64(jobs.SecondsOf(n.RunAt))
 	}
 	runAt += n.Delay.Seconds()
+	meta := ""
+	if len(n.Meta) > 0 {
+		text, _ := json.Marshal(n.Meta) // strings: no error
+		meta = string(text)
+	}
 	args = []any{n.Type, string(n.Payload), now, n.Priority, cmp.Or(n.Queue, jobs.DefaultQueue), runAt, runAt <= now,
-		n.MaxAttempts, n.Timeout.Seconds()}
+		n.MaxAttempts, n.Timeout.Seconds(), meta}
 	if n.Unique.Key == "" {
 		return one, args
 	}

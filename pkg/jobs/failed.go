@@ -1,0 +1,68 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Failure is a job that failed for good.
+type Failure struct {
+	ID          int64
+	Type        string
+	Queue       string
+	Attempt     int
+	MaxAttempts int
+	Error       string
+}
+
+// maxUntold is how many failures wait for a slow hook.
+const maxUntold = 1000
+
+// failed has the hook told, if there is one. It doesn't wait.
+func (r *run) failed(f Failure) {
+	if r.opts.Failed == nil {
+		return
+	}
+	select {
+	case r.failures <- f:
+	default:
+		r.failing.Warn("the hook for failed jobs is behind: it is not told of all", zap.Int64("job", f.ID))
+	}
+}
+
+// tellFailures tells the hook until wait is called, once nothing fails any more.
+// wait returns when the hook knows of all, or after lastWords, or when words has
+// ended.
+func (r *run) tellFailures(words context.Context) (wait func()) {
+	r.failures = make(chan Failure, maxUntold)
+	ctx, cancel := context.WithCancel(words)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for f := range r.failures {
+			r.tell(ctx, f)
+		}
+	}()
+	return func() {
+		defer cancel()
+		close(r.failures)
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-told:
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+}
+
+func (r *run) tell(ctx context.Context, f Failure) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("the hook for failed jobs panicked", zap.Int64("job", f.ID), zap.Any("panic", p), zap.Stack("stack"))
+		}
+	}()
+	r.opts.Failed(ctx, f)
+}
