@@ -35,5 +35,6 @@
 // Attempts are counted at the claim, so that a job that kills its worker uses
 // them up too.
 //
-// The package holds no SQL: an engine implements [Store] and [Seat].
+// The package holds no SQL: an engine implements [Store] and [Seat]. Package
+// jobstest helps to test handlers, and what an application enqueues.
 package jobs

@@ -33,8 +33,9 @@
 // Advance moves the queue's wall clock, by which jobs are delayed, and nothing
 // else: timeouts and leases take the time they take, and the application's own
 // time.Now stays where it is; hand it [Queue.Now] where that matters. A retry's
-// delay has some jitter: advance by more than the delay. Schedules don't tick.
-// What a handler leaves to a goroutine that outlives it is not waited for.
+// delay has some jitter: advance by more than the delay. Schedules don't tick;
+// RunSchedule enqueues the job of one that is kept in the file. What a handler
+// leaves to a goroutine that outlives it is not waited for.
 //
 // A handler runs in a goroutine of its own: it may call t.Error, but not t.Fatal.
 package jobstest

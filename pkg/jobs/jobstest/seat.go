@@ -50,17 +50,15 @@ func (s *seat) Acquire(context.Context, string, time.Duration) (lease.Held, erro
 	return lease.Held{}, lease.ErrHeld
 }
 
-// Left implements jobs.Seat for a worker that runs UntilEmpty: it is asked when
-// nothing runs and nothing could be claimed. What is delayed is not waited for.
-func (s *seat) Left(context.Context, jobs.Want) (bool, error) { return false, nil }
-
 // Turn implements jobs.Seat.
 func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
 	free := 0
 	for _, p := range want.Pools {
 		free += p.Free
 	}
-	idle := free == s.slots // nothing runs: with nothing claimed either, it is over
+	// Nothing runs: with nothing claimed either, it is over, also for a worker that
+	// runs UntilEmpty and would wait for what is delayed.
+	idle := free == s.slots
 	take := s.Seat.Turn
 	if s.only != 0 {
 		take = s.turnOf
