@@ -33,9 +33,9 @@ func (c *call) jobShow() error {
 	}
 	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
 	if row.Status == jobs.Pending {
-		x, err := jobs.Explain(c.ctx, c.home.Store, id, c.now())
+		x, err := jobs.Explain(c.ctx, c.home.Store, row, c.now())
 		if err != nil {
-			return c.jobError(id, err)
+			return err
 		}
 		job.Explanation = &x
 	}

@@ -59,20 +59,20 @@ func (c *call) changePolicy(kind jobs.PolicyKind, change func(*call) (func(*jobs
 	}
 	var p jobs.Policy
 	do(&p)
-	if err := jobs.CheckPolicy(kind, name, p); err != nil {
+	if err := p.Check(kind, name); err != nil {
 		return command.Usage("%v", err)
 	}
 	if err := c.open(existing); err != nil {
 		return err
 	}
-	known, err := c.policyLines(kind)
-	if err != nil {
+	if err := c.home.Store.ChangePolicy(c.ctx, kind, name, do); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(known, func(l policyLine) bool { return l.Name == name }) {
-		c.log.Warn(fmt.Sprintf("no job, worker or limit names %s %q yet: mind how it is spelt", kind, name))
+	known, err := c.policyLines(kind)
+	if err == nil && !slices.ContainsFunc(known, func(l policyLine) bool { return l.Name == name && (l.handled || l.pending+l.running > 0) }) {
+		c.log.Warn(fmt.Sprintf("done, but no waiting job and no worker names %s %q: mind how it is spelt", kind, name))
 	}
-	return c.home.Store.ChangePolicy(c.ctx, kind, name, do)
+	return err
 }
 
 // none takes back what was said.

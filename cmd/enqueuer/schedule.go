@@ -23,7 +23,7 @@ func (s *shell) scheduleCommand() *cli.Command {
 			Usage:     "add a schedule, or replace the one of that name",
 			ArgsUsage: "NAME SPEC TYPE [JSON|-]",
 			Description: `The leader among the workers enqueues a job of TYPE at each tick. SPEC is
-"@every 90s" (at once, and then each time that passes) or a cron
+"@every 90s" (at once when it is new, and then each time that passes) or a cron
 expression: minute, hour, day of the month, month, weekday, such as
 "0 3 * * mon-fri", or @hourly, @daily, @weekly, @monthly, @yearly. It goes
 by the clock of --zone.

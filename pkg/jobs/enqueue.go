@@ -91,6 +91,14 @@ func NewJob(jobType string, payload any, opts ...Option) (New, error) {
 // maxName bounds a job type's and a queue's name, in bytes.
 const maxName = 255
 
+// checkName says what is wrong with the name of something.
+func checkName(what, name string) error {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+		return fmt.Errorf("%s name %.60q: 1 to %d bytes of UTF-8", what, name, maxName)
+	}
+	return nil
+}
+
 // Check says what is wrong with a job, in one line; engines call it before
 // they write.
 func (n New) Check() error {

@@ -86,7 +86,11 @@ func ExampleExplain() {
 	if err := q.ChangePolicy(ctx, jobs.OfQueue, "mail", func(p *jobs.Policy) { p.Paused = true }); err != nil {
 		log.Fatal(err)
 	}
-	x, err := jobs.Explain(ctx, q, id, time.Now())
+	row, _, err := q.Job(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	x, err := jobs.Explain(ctx, q, row, time.Now())
 	if err != nil {
 		log.Fatal(err)
 	}

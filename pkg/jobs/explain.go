@@ -10,7 +10,6 @@ import (
 
 // Explanation is why a job does not run, or what became of it.
 type Explanation struct {
-	Job Row `json:"-"`
 	// Reason is one word for programs: ended, running, delayed, paused, unhandled,
 	// limited, busy or due.
 	Reason string `json:"reason"`
@@ -18,14 +17,10 @@ type Explanation struct {
 	Todo   string `json:"todo,omitempty"` // what would change it; empty: nothing need be done
 }
 
-// Explain says in plain words why the job with that id does not run. Of several
-// reasons it names the first that would have to go. now is the wall clock. It
-// returns ErrNotFound.
-func Explain(ctx context.Context, q Inspector, id int64, now time.Time) (Explanation, error) {
-	row, _, err := q.Job(ctx, id)
-	if err != nil {
-		return Explanation{}, err
-	}
+// Explain says in plain words why a job, as Inspector.Job has just returned it,
+// does not run. Of several reasons it names the first that would have to go. now
+// is the wall clock.
+func Explain(ctx context.Context, q Inspector, row Row, now time.Time) (Explanation, error) {
 	workers, err := q.Workers(ctx)
 	if err != nil {
 		return Explanation{}, err
@@ -37,7 +32,6 @@ func Explain(ctx context.Context, q Inspector, id int64, now time.Time) (Explana
 	e := explainer{row, workers, policies, now}
 	for _, reason := range []func() *Explanation{e.ended, e.running, e.delayed, e.paused, e.unhandled} {
 		if x := reason(); x != nil {
-			x.Job = row
 			return *x, nil
 		}
 	}
@@ -48,7 +42,6 @@ func Explain(ctx context.Context, q Inspector, id int64, now time.Time) (Explana
 	if x == nil {
 		x = e.busy()
 	}
-	x.Job = row
 	return *x, nil
 }
 
@@ -79,7 +72,7 @@ func (e explainer) running() *Explanation {
 		return nil
 	}
 	x := &Explanation{Reason: "running", Why: fmt.Sprintf("it runs: attempt %d of %d, for %s, on worker %d", e.Attempts, e.MaxAttempts, e.since(e.StartedAt), e.LeaseOwner)}
-	left := time.Duration(float64(e.LeaseLeft) * float64(time.Second)).Round(100 * time.Millisecond)
+	left := time.Duration(e.LeaseLeft * float64(time.Second)).Round(100 * time.Millisecond)
 	for _, w := range e.workers {
 		if w.ID == e.LeaseOwner && left > 0 {
 			x.Why += fmt.Sprintf(" (%s, pid %d), whose lease holds for another %v unless it is renewed.", w.Host, w.PID, left)
@@ -109,7 +102,7 @@ func (e explainer) delayed() *Explanation {
 // bound are the policies that the job comes under.
 func (e explainer) bound() (list []PolicyRow) {
 	for _, p := range e.policies {
-		if p.Kind == OfType && p.Name == e.Type || p.Kind == OfQueue && p.Name == e.Queue {
+		if p.Holds(e.Type, e.Queue) {
 			list = append(list, p)
 		}
 	}
@@ -204,11 +197,20 @@ func (e explainer) busy() *Explanation {
 		return &Explanation{Reason: "busy", Why: fmt.Sprintf("all %d slots for it are taken, or others go first.", slots),
 			Todo: fmt.Sprintf("wait, add workers, or: enqueuer job prioritize --priority 10 %d", e.ID)}
 	}
+	if running > 0 {
+		return &Explanation{Reason: "due", Why: fmt.Sprintf("it is due: a worker begins it as soon as it has a slot for its queue (%d of %d slots are taken) and nothing better to do.", running, slots),
+			Todo: "if it stays like this, add workers, or slots for its queue"}
+	}
 	return &Explanation{Reason: "due", Why: "it is due, and nothing is in its way: a worker begins it in a moment.",
 		Todo: "if it stays like this, look at the workers' log: another process may sit on the file's write lock"}
 }
 
-func (e explainer) since(t Seconds) string { return about(max(0, e.now.Sub(t.Time()))) }
+func (e explainer) since(t Seconds) string {
+	if t == 0 { // another program wrote the status alone
+		return "some time"
+	}
+	return about(max(0, e.now.Sub(t.Time())))
+}
 
 // about is a duration with what matters of it.
 func about(d time.Duration) string {

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -33,27 +32,24 @@ func (r *run) failed(f Failure) {
 }
 
 // tellFailures tells the hook until wait is called, once nothing fails any more.
-// wait returns when the hook knows of all, or after lastWords, or when words has
-// ended.
+// wait returns when the hook knows of all, or when words has ended.
 func (r *run) tellFailures(words context.Context) (wait func()) {
 	r.failures = make(chan Failure, maxUntold)
-	ctx, cancel := context.WithCancel(words)
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
 		for f := range r.failures {
-			r.tell(ctx, f)
+			if words.Err() == nil {
+				r.tell(words, f)
+			}
 		}
 	}()
 	return func() {
-		defer cancel()
 		close(r.failures)
-		timer := time.NewTimer(lastWords)
-		defer timer.Stop()
 		select {
 		case <-told:
-		case <-ctx.Done():
-		case <-timer.C:
+		case <-words.Done():
+			r.log.Warn("the hook for failed jobs did not come to its end", zap.Int("untold", len(r.failures)))
 		}
 	}
 }

@@ -51,7 +51,7 @@ type Row struct {
 	UniqueKey   string          `json:"unique_key,omitempty"`
 	LeaseOwner  int64           `json:"lease_owner,omitempty"`
 	LeaseToken  int64           `json:"lease_token,omitempty"`
-	LeaseLeft   Seconds         `json:"lease_left,omitempty"` // of a running job: for how long its lease holds; below 0: it has ended
+	LeaseLeft   float64         `json:"lease_left,omitempty"` // seconds that a running job's lease still holds; below 0: it has ended
 	Error       string          `json:"error,omitempty"`
 	Payload     string          `json:"payload"`
 	Meta        json.RawMessage `json:"meta,omitempty"`
@@ -62,13 +62,18 @@ type Row struct {
 // Seconds is a time as the tables have it: Unix seconds with fractions; 0: none.
 type Seconds float64
 
-// Time is the same as a time.Time, in the local zone; zero for none.
+// Time is the same as a time.Time, in the local zone; zero for none. Anybody may
+// write such numbers: what is thousands of years away is so many.
 func (s Seconds) Time() time.Time {
 	if s == 0 {
 		return time.Time{}
 	}
+	s = max(-farAway, min(s, farAway))
 	return time.UnixMicro(int64(float64(s)*1e6 + 0.5))
 }
+
+// farAway is the year 5138.
+const farAway = 1e11
 
 // SecondsOf is the other way round.
 func SecondsOf(t time.Time) Seconds {

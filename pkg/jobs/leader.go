@@ -21,8 +21,10 @@ const (
 	// scheduleLook is how often the leader looks at the schedules: what is done to
 	// one is to act within a second. It is a read of a small table.
 	scheduleLook = 500 * time.Millisecond
-	// tickBite is how many missed ticks are enqueued in one transaction.
-	tickBite = 100
+	// tickBite and tickBytes are how many missed ticks, of how many bytes of payload,
+	// are enqueued in one transaction: others wait for it.
+	tickBite  = 100
+	tickBytes = 1 << 20
 )
 
 // leads runs the schedules whenever this worker is the leader: all that are
@@ -180,7 +182,8 @@ func (t *ticker) tick(ctx context.Context, p *plan, now time.Time) error {
 	if p.spec.every > 0 && p.row.NextAt.Time().After(now) {
 		from = now // the clock was set back: begin anew
 	}
-	ticks, next := p.spec.due(p.row.Missed, from, now)
+	most := min(tickBite, tickBytes/max(1, len(p.row.Payload)))
+	ticks, next := p.spec.due(p.row.Missed, from, now, max(1, most))
 	var batch []New
 	for _, at := range ticks {
 		jobs, err := t.jobs(ctx, p.row, at)

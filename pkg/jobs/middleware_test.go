@@ -85,7 +85,7 @@ func TestMiddleware(t *testing.T) {
 func TestFailedHook(t *testing.T) {
 	q := newQueue(t, store.Options{})
 	told := make(chan jobs.Failure, 10)
-	w := q.worker(q, jobs.WorkerOptions{RetryDelay: time.Millisecond, Failed: func(ctx context.Context, f jobs.Failure) {
+	w := q.worker(q, jobs.WorkerOptions{RetryDelay: time.Millisecond, Drain: 100 * time.Millisecond, Failed: func(ctx context.Context, f jobs.Failure) {
 		told <- f
 		switch f.Type {
 		case "Panic":
@@ -139,7 +139,35 @@ func TestFailedHook(t *testing.T) {
 	expect(t, "the failure of Hang", told)
 	q.ends(enqueue(q, "Fail", "x", jobs.MaxAttempts(1)), jobs.Failed) // the worker goes on
 	stop()
-	if n := len(told); n > 1 {
-		t.Errorf("%d were told after that", n)
+	if n := len(told); n > 0 {
+		t.Errorf("%d were told though the hook hung", n)
+	}
+}
+
+// TestFailedHookIsWaitedFor proves that a worker that ends by itself has told a
+// slow hook of all failures.
+func TestFailedHookIsWaitedFor(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	goOn, told := make(chan struct{}), 0
+	o := untilEmpty()
+	o.Failed = func(ctx context.Context, _ jobs.Failure) {
+		<-goOn
+		if ctx.Err() == nil {
+			told++
+		}
+	}
+	w := jobs.NewWorker(q, o)
+	jobs.Handle(w, "Fail", func(_ context.Context, j *jobs.Job[int]) error {
+		if j.Payload == 19 {
+			time.AfterFunc(300*time.Millisecond, func() { close(goOn) }) // when Run has little left to do
+		}
+		return jobs.Permanent(errBoom)
+	})
+	for i := range 20 {
+		enqueue(q, "Fail", i)
+	}
+	q.runUntilEmpty(w)
+	if told != 20 {
+		t.Errorf("told of %d of 20", told)
 	}
 }

@@ -28,7 +28,8 @@ type Operator interface {
 	// those of Store.Enqueue.
 	RunSchedule(ctx context.Context, name string) (id int64, err error)
 	// ChangePolicy changes what the operator says of a type or queue. change gets
-	// what was said before; it must be quick, and may be called more than once.
-	// It acts on claims from the moment it returns. Errors: those of CheckPolicy.
+	// what is said; it must be quick, and set what it sets: it may be called more
+	// than once, on what it made before.
+	// It acts on claims from the moment it returns. Errors: those of Policy.Check.
 	ChangePolicy(ctx context.Context, kind PolicyKind, name string, change func(*Policy)) error
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-	"unicode/utf8"
 )
 
 // Policy is what holds for the jobs of a type, or of a queue, in the whole
@@ -17,7 +16,9 @@ type Policy struct {
 	MaxAttempts int
 	Timeout     time.Duration // of an attempt
 	Retry       RetryPolicy
-	// MaxRunning bounds how many run at once in the whole fleet.
+	// MaxRunning bounds how many jobs are running at once in the whole fleet. One
+	// that is cancelled, or was taken from its worker, is not running any more,
+	// though its handler may take a moment to end.
 	MaxRunning int
 	// MaxStarts bounds how many attempts begin in any span of time. It counts
 	// from when it was first said.
@@ -56,7 +57,7 @@ func (r RetryPolicy) or(b RetryPolicy) RetryPolicy {
 // wait is how long a job waits after its nth failed attempt. The jitter keeps
 // jobs that failed together from coming back together.
 func (r RetryPolicy) wait(attempt int) time.Duration {
-	r = r.or(RetryPolicy{Cap: max(retryCap, r.Delay), Jitter: retryJitter})
+	r = r.or(RetryPolicy{Cap: retryCap, Jitter: retryJitter})
 	d := r.Delay
 	for i := 1; i < attempt && d < r.Cap; i++ {
 		d *= 2
@@ -86,16 +87,24 @@ type PolicyRow struct {
 	Opens time.Time
 }
 
-// CheckPolicy says in one line what is wrong with the policy of that type or queue.
-func CheckPolicy(kind PolicyKind, name string, p Policy) error {
+// Holds says whether jobs of the type in the queue come under the policy.
+func (p PolicyRow) Holds(jobType, queue string) bool {
+	return p.Kind == OfType && p.Name == jobType || p.Kind == OfQueue && p.Name == queue
+}
+
+// Check says in one line what is wrong with what an operator says of that type or
+// queue.
+func (p Policy) Check(kind PolicyKind, name string) error {
 	wrong := func(format string, args ...any) error {
 		return fmt.Errorf("%s %.40s: %s", kind, name, fmt.Sprintf(format, args...))
 	}
 	switch {
 	case kind != OfType && kind != OfQueue:
 		return fmt.Errorf("policy of a %q: want type or queue", kind)
-	case name == "" || len(name) > maxName || !utf8.ValidString(name):
-		return fmt.Errorf("%s name %.40q: 1 to %d bytes of UTF-8", kind, name, maxName)
+	case checkName(string(kind), name) != nil:
+		return checkName(string(kind), name)
+	case p.Backoff != nil:
+		return wrong("a backoff function is for a handler to bring")
 	case p.MaxAttempts < 0:
 		return wrong("max attempts is %d: at least 1", p.MaxAttempts)
 	case p.Timeout < 0:
@@ -106,13 +115,13 @@ func CheckPolicy(kind PolicyKind, name string, p Policy) error {
 		return wrong("retry jitter is %v: a part of the delay, such as 0.1", p.Retry.Jitter)
 	case p.MaxRunning < 0:
 		return wrong("max running is %d: at least 1, or pause it", p.MaxRunning)
-	case p.MaxStarts.N < 0 || p.MaxStarts.Per < 0 || (p.MaxStarts.N == 0) != (p.MaxStarts.Per == 0):
-		return wrong("max starts is %d in %v: want a number in a span, such as 100 in 1m", p.MaxStarts.N, p.MaxStarts.Per)
+	case p.MaxStarts != (Rate{}) && (p.MaxStarts.N < 1 || p.MaxStarts.Per < time.Millisecond):
+		return wrong("max starts is %d in %v: want a number in a span of 1ms or more, such as 100 in 1m", p.MaxStarts.N, p.MaxStarts.Per)
 	}
 	return nil
 }
 
-// checkDefaults is CheckPolicy for what a handler brings.
+// checkDefaults is Check for what a handler brings.
 func checkDefaults(jobType string, p Policy) error {
 	switch {
 	case p.Paused:
@@ -120,5 +129,6 @@ func checkDefaults(jobType string, p Policy) error {
 	case p.Backoff != nil && p.Retry != (RetryPolicy{}):
 		return fmt.Errorf("type %s: its handler brings Backoff and Retry: want one of them", jobType)
 	}
-	return CheckPolicy(OfType, jobType, p)
+	p.Backoff = nil
+	return p.Check(OfType, jobType)
 }

@@ -82,13 +82,15 @@ func TestHandlerBackoff(t *testing.T) {
 // TestDefaultsRefused: nonsense that a handler brings is said by Run.
 func TestDefaultsRefused(t *testing.T) {
 	q := newQueue(t, store.Options{})
-	for says, p := range map[string]jobs.Policy{
-		"at least 1":       {MaxAttempts: -1},
-		"can't pause":      {Paused: true},
-		"want one of them": {Retry: jobs.RetryPolicy{Delay: 1}, Backoff: func(int, error) time.Duration { return 0 }},
+	for says, p := range map[string][]jobs.Policy{
+		"at least 1":       {{MaxAttempts: -1}},
+		"can't pause":      {{Paused: true}},
+		"want one of them": {{Retry: jobs.RetryPolicy{Delay: 1}, Backoff: func(int, error) time.Duration { return 0 }}},
+		"has two policies": {{MaxAttempts: 1}, {MaxAttempts: 2}},
+		"1ms or more":      {{MaxStarts: jobs.Rate{N: 1, Per: 1}}},
 	} {
 		w := jobs.NewWorker(q, untilEmpty())
-		jobs.Handle(w, "Send", func(context.Context, *jobs.Job[string]) error { return nil }, p)
+		jobs.Handle(w, "Send", func(context.Context, *jobs.Job[string]) error { return nil }, p...)
 		contains(t, w.Run(t.Context()), "Send", says)
 	}
 }

@@ -78,7 +78,8 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		waitTold = r.tellFailures(words)
 	}
 	done := make(chan struct{})
-	upkeep.Go(func() {
+	var timer sync.WaitGroup
+	timer.Go(func() {
 		if after(ctx.Done(), 0, done) && after(nil, max(r.opts.Drain, 0), done) {
 			interrupt(ErrDraining)
 			if after(nil, lastWords, done) {
@@ -91,11 +92,12 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)
-	close(done)
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()
 	waitTold()
+	close(done)
+	timer.Wait()
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 )
 
 var (
@@ -32,7 +31,7 @@ type Schedule struct {
 
 // Missed says what becomes of ticks that were missed: a tick is when a later one
 // is due too by the time that the leader comes to it, or it is more than
-// [MissedAfter] late. None are made up for that a pause left out.
+// a minute late. None are made up for that a pause left out.
 type Missed string
 
 // What may become of missed ticks.
@@ -42,8 +41,8 @@ const (
 	MissedAll  Missed = "all"  // each is enqueued
 )
 
-// MissedAfter is how late a tick may be and not be missed.
-const MissedAfter = time.Minute
+// missedAfter is how late a tick may be and not be missed.
+const missedAfter = time.Minute
 
 // StoredSchedule is periodic work that is kept in the queue: at each tick the
 // leader, of whatever program, enqueues a job. Its run_at is the tick's time.
@@ -96,8 +95,8 @@ func (s Schedule) check() error {
 }
 
 func checkSchedule(name, spec, zone string, missed Missed) error {
-	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
-		return fmt.Errorf("schedule name %.60q: 1 to %d bytes of UTF-8", name, maxName)
+	if err := checkName("schedule", name); err != nil {
+		return err
 	}
 	if _, err := ParseSpec(spec, zone); err != nil {
 		return fmt.Errorf("schedule %s: %w", name, err)

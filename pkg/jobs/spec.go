@@ -95,13 +95,28 @@ const everyHour = 1<<24 - 1
 func (s Spec) after(t time.Time) time.Time {
 	t = t.In(s.zone)
 	if s.cron.Hour&everyHour == everyHour {
-		return s.match(t)
+		return s.anyHour(t)
 	}
 	for clock := reading(t); ; {
 		clock = s.match(clock)
 		if next := s.when(clock); next.After(t) {
 			return next
 		}
+	}
+}
+
+// anyHour is after for an expression that every hour of a day meets: on a clock
+// that does not jump until the zone's does, and then on one that shows the new time.
+// The library itself would lose a day whose midnight is left out.
+func (s Spec) anyHour(t time.Time) time.Time {
+	for at := t; ; at = at.In(s.zone) {
+		_, offset := at.Zone()
+		next := s.match(t.In(time.FixedZone("", offset)))
+		_, change := at.ZoneBounds()
+		if change.IsZero() || next.Before(change) {
+			return next.In(s.zone)
+		}
+		at, t = change, change.Add(-1)
 	}
 }
 
@@ -155,17 +170,17 @@ func (s Spec) latest(from, now time.Time) time.Time {
 	}
 }
 
-// due is which ticks, of those from from to now, are to be enqueued, and which
-// comes then.
-func (s Spec) due(missed Missed, from, now time.Time) (ticks []time.Time, next time.Time) {
+// due is which ticks, of those from from to now, are to be enqueued, at most so
+// many, and which comes then.
+func (s Spec) due(missed Missed, from, now time.Time, most int) (ticks []time.Time, next time.Time) {
 	if missed == MissedAll {
-		for next = from; !next.After(now) && len(ticks) < tickBite; next = s.Next(next, next) {
+		for next = from; !next.After(now) && len(ticks) < most; next = s.Next(next, next) {
 			ticks = append(ticks, next)
 		}
 		return ticks, next
 	}
 	last := s.latest(from, now)
-	if missed == MissedOnce || now.Sub(last) <= MissedAfter {
+	if missed == MissedOnce || now.Sub(last) <= missedAfter {
 		ticks = []time.Time{last}
 	}
 	return ticks, s.Next(last, now)

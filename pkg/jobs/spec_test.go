@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -131,5 +132,45 @@ func TestScheduleRefuses(t *testing.T) {
 			continue
 		}
 		contains(t, err, c.says...)
+	}
+}
+
+// TestSpecEveryHour compares an expression that every hour meets, minute by
+// minute, with the zone's clock, around the nights on which that jumps: also where
+// midnight itself is left out or comes twice.
+func TestSpecEveryHour(t *testing.T) {
+	for _, c := range []struct {
+		zone, spec string
+		from       time.Time
+		meets      func(clock time.Time) bool
+	}{
+		{"Asia/Beirut", "0 * * * 0", time.Date(2024, 3, 29, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute() == 0 && c.Weekday() == time.Sunday }},
+		{"Asia/Beirut", "*/20 * * * *", time.Date(2024, 10, 25, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute()%20 == 0 }},
+		{"Africa/Cairo", "0 * 26 4 *", time.Date(2024, 4, 24, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute() == 0 && c.Day() == 26 && c.Month() == 4 }},
+		{"Europe/Berlin", "30 * * * *", time.Date(2024, 3, 30, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute() == 30 }},
+		{"Europe/Berlin", "5 * * * 0", time.Date(2024, 10, 26, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute() == 5 && c.Weekday() == time.Sunday }},
+		{"Australia/Lord_Howe", "15 * * * *", time.Date(2024, 4, 5, 0, 0, 0, 0, time.UTC), func(c time.Time) bool { return c.Minute() == 15 }},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, err := jobs.ParseSpec(c.spec, c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want []time.Time
+		end := c.from.Add(4 * 24 * time.Hour)
+		for at := c.from; at.Before(end); at = at.Add(time.Minute) {
+			if at.After(c.from) && c.meets(at.In(zone)) {
+				want = append(want, at)
+			}
+		}
+		for at := spec.Next(c.from, c.from); at.Before(end); at = spec.Next(at, at) {
+			got = append(got, at.UTC())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s in %s: %d ticks %v,\nwant %d %v", c.spec, c.zone, len(got), got, len(want), want)
+		}
 	}
 }

@@ -94,7 +94,7 @@ type Seat interface {
 	// contexts. Nothing is said while there are none.
 	Stuck(ctx context.Context, handlers int) error
 	// Left says whether anything is pending (also in the future) or running
-	// anywhere, of the types and queues wanted.
+	// anywhere, of the types and queues wanted that are not paused.
 	Left(ctx context.Context, want Want) (bool, error)
 	// Reap gives back the jobs of dead workers, and those whose lease has ended.
 	// It writes only if there are any.
@@ -130,7 +130,8 @@ type Turn struct {
 	Claimed []Claimed // best first
 	// Rejected are the outcomes that were not accepted: another had the job.
 	Rejected []Ref
-	// Next is how long until the earliest delayed job is due; 0: there is none.
+	// Next is how long until the earliest delayed job is due, or a limit on starts
+	// lets one begin; 0: neither.
 	Next time.Duration
 }
 

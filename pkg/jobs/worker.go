@@ -47,10 +47,10 @@ type WorkerOptions struct {
 	Middleware []func(next Handler) Handler
 	// Failed is told of each job that failed for good, by its handler's outcome or
 	// because its worker died at the last attempt, in the process that wrote it
-	// down: after that, one job at a time, beside the work. It is for alerts: where
-	// the process dies in between, or the hook is a thousand jobs behind, nobody is
-	// told, and the failed row is the truth. A panic is logged. Its context ends
-	// with Run.
+	// down: after that, one job at a time, beside the work. Run waits for it at its
+	// end, while it drains as long as Drain says; its context ends then. It is for
+	// alerts: where the process dies in between, or the hook is a thousand jobs
+	// behind, nobody is told, and the failed row is the truth. A panic is logged.
 	Failed func(context.Context, Failure)
 	// Guard ends what handlers run outside of this process when it dies or stands
 	// still: none.
@@ -94,11 +94,14 @@ func NewWorker(store Store, opts WorkerOptions) *Worker {
 
 func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt, []byte) error) {
 	h := handler{run: run}
-	for _, d := range defaults {
-		h.defaults = d
-		if err := checkDefaults(jobType, d); err != nil && w.err == nil {
+	if len(defaults) > 0 {
+		h.defaults = defaults[0]
+		if err := checkDefaults(jobType, h.defaults); err != nil && w.err == nil {
 			w.err = err
 		}
+	}
+	if len(defaults) > 1 && w.err == nil {
+		w.err = fmt.Errorf("job type %q has two policies: want one", jobType)
 	}
 	if _, ok := w.handlers[jobType]; ok && w.err == nil {
 		w.err = fmt.Errorf("job type %q has two handlers", jobType)
@@ -235,8 +238,8 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	names := make(map[string]bool)
 	for _, q := range o.Queues {
 		switch {
-		case q.Name == "" || len(q.Name) > maxName:
-			return o, fmt.Errorf("queue name %q: 1 to %d bytes", q.Name, maxName)
+		case checkName("queue", q.Name) != nil:
+			return o, checkName("queue", q.Name)
 		case q.Slots < 0:
 			return o, fmt.Errorf("queue %s has %d slots: at least 1", q.Name, q.Slots)
 		case names[q.Name]:

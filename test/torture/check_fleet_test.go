@@ -163,7 +163,8 @@ func (s *story) checkDueTicks() {
 
 // unseen is how many ticks of a schedule could not be known to be due: the wall
 // clock went back, and the next leader finds its next tick in the future, whether
-// or not it fell due while nobody led.
+// or not it fell due while nobody led; or one who leads since a moment ago finds
+// the tick there that it was about to make.
 func (s *story) unseen(every time.Duration, until int64) (n int) {
 	hours := 0
 	for _, e := range s.faults {
@@ -173,7 +174,7 @@ func (s *story) unseen(every time.Duration, until int64) (n int) {
 		before := hours
 		_, _ = fmt.Sscanf(e.Keys[0], "%d h", &hours) // it is as the nemesis wrote it
 		elected := slices.ContainsFunc(s.events["lead"], func(c call) bool {
-			return c.to > e.At && c.to < e.At+int64(every+s.lease+time.Second)
+			return c.to > e.At-int64(100*time.Millisecond) && c.to < e.At+int64(every+s.lease+time.Second)
 		})
 		if hours < before && elected {
 			n++

@@ -118,7 +118,7 @@ func (q *Queue) unfinished(claimed []int64) string {
 
 // why says why a job is not claimed.
 func (q *Queue) why(id int64) string {
-	x, err := jobs.Explain(q.context(), q, id, q.Now())
+	x, err := jobs.Explain(q.context(), q, q.row(id), q.Now())
 	if err != nil {
 		return err.Error()
 	}

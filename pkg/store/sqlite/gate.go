@@ -11,20 +11,30 @@ import (
 )
 
 // A gate is what a policy lets through of its type or queue: so many, now. It is
-// exact, as it is counted in the write transaction of the claim.
+// exact, as it is counted in the write transaction of the claim, which notes what
+// passes.
 type gate struct {
 	jobs.PolicyRow
 	room    int
-	claimed int // by this claim
+	claimed int // in this transaction
 }
 
 type gates []*gate
 
-// gatesOf are those of the policies that bound claims.
-func gatesOf(c *conn, all policies, now float64) (list gates, err error) {
-	rows := all.rows()
+// readGates reads the policies, and which of them bound the claims now.
+func readGates(c *conn, claims []claim, now float64) (all policies, list gates, err error) {
+	if all, err = readPolicies(c); err != nil || len(all) == 0 {
+		return nil, nil, err
+	}
+	wanted := make(map[policyOf]bool)
+	for _, claim := range claims {
+		for _, a := range claim.arms {
+			wanted[policyOf{kind: jobs.OfType, name: a.jobType}], wanted[policyOf{kind: jobs.OfQueue, name: a.queue}] = true, true
+		}
+	}
+	rows := slices.DeleteFunc(all.rows(), func(p jobs.PolicyRow) bool { return !wanted[policyOf{kind: p.Kind, name: p.Name}] })
 	if err := countTaken(c, rows, now); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, p := range rows {
 		g := &gate{PolicyRow: p, room: math.MaxInt}
@@ -41,44 +51,41 @@ func gatesOf(c *conn, all policies, now float64) (list gates, err error) {
 			list = append(list, g)
 		}
 	}
-	return list, nil
+	return all, list, nil
 }
 
-func (g *gate) holds(jobType, queue string) bool {
-	return g.Kind == jobs.OfType && g.Name == jobType || g.Kind == jobs.OfQueue && g.Name == queue
-}
-
-// open says whether a job of the type in the queue may be claimed.
-func (list gates) open(jobType, queue string) bool {
-	return !slices.ContainsFunc(list, func(g *gate) bool { return g.room <= 0 && g.holds(jobType, queue) })
-}
-
-func (list gates) copy() (copies gates) {
+// of are the gates that jobs of the type in the queue have to pass.
+func (list gates) of(jobType, queue string) (some gates) {
 	for _, g := range list {
-		c := *g
-		copies = append(copies, &c)
-	}
-	return copies
-}
-
-// pass notes a claim.
-func (list gates) pass(jobType, queue string) {
-	for _, g := range list {
-		if g.holds(jobType, queue) {
-			g.room--
-			g.claimed++
+		if g.Holds(jobType, queue) {
+			some = append(some, g)
 		}
 	}
+	return some
 }
 
-// opens is how long until a gate opens by the passing of time; 0: none does.
-func (list gates) opens(now float64) (wait time.Duration) {
+// room is how many jobs can pass all of them.
+func (list gates) room() int {
+	room := math.MaxInt
 	for _, g := range list {
-		if g.Opens.IsZero() || g.Paused {
-			continue
-		}
-		if until := max(seconds(float64(jobs.SecondsOf(g.Opens))-now), time.Millisecond); wait == 0 || until < wait {
-			wait = until
+		room = min(room, g.room)
+	}
+	return max(0, room)
+}
+
+// pass has one job pass all of them.
+func (list gates) pass() {
+	for _, g := range list {
+		g.room--
+		g.claimed++
+	}
+}
+
+// wait is how long until a gate opens by the passing of time; 0: none does.
+func (list gates) wait(now float64) (wait time.Duration) {
+	for _, g := range list {
+		if !g.Opens.IsZero() && !g.Paused {
+			wait = sooner(wait, max(seconds(float64(jobs.SecondsOf(g.Opens))-now), time.Millisecond))
 		}
 	}
 	return wait
@@ -108,7 +115,7 @@ func countRunning(c *conn, rows []jobs.PolicyRow) error {
 	return c.query(`SELECT job_type, queue FROM sync_jobs WHERE status = 'running'`, func(s *sqlite3.Stmt) error {
 		jobType, queue := s.ColumnText(0), s.ColumnText(1)
 		for i := range rows {
-			if (&gate{PolicyRow: rows[i]}).holds(jobType, queue) {
+			if rows[i].Holds(jobType, queue) {
 				rows[i].Running++
 			}
 		}
@@ -119,7 +126,7 @@ func countRunning(c *conn, rows []jobs.PolicyRow) error {
 // countStarts counts those of the last span, newest first: once there are as
 // many as may be, the oldest of these says when the next may begin.
 func countStarts(c *conn, p *jobs.PolicyRow, now float64) error {
-	per := p.MaxStarts.Per.Seconds()
+	per := p.MaxStarts.Per.Seconds() + grain(p.MaxStarts)
 	p.Started, p.Opens = 0, time.Time{}
 	return c.query(`SELECT at, n FROM sync_starts WHERE kind = ? AND name = ? AND at > ? ORDER BY at DESC`, func(s *sqlite3.Stmt) error {
 		p.Started += s.ColumnInt(1)
@@ -130,10 +137,19 @@ func countStarts(c *conn, p *jobs.PolicyRow, now float64) error {
 	}, string(p.Kind), p.Name, now-per)
 }
 
-// startGrains bounds the rows that one policy's starts take: where a span may
-// hold many, those of a small part of it are taken for one moment, its end, so
-// that a limit holds exactly and what it allows is used almost to the full.
-const startGrains = 1000
+// startGrains bounds the rows that one policy's starts take: where a span may hold
+// more, those of a small part of it, a grain, are one row, with the time at which
+// the grain began. They count until the last of them must be old enough: so a limit
+// holds exactly, and what it allows is used almost to the full.
+const startGrains = 100
+
+// grain is that part, in seconds; 0 where each start has its own time.
+func grain(r jobs.Rate) float64 {
+	if r.N <= startGrains {
+		return 0
+	}
+	return r.Per.Seconds() / startGrains
+}
 
 // noteStarts keeps what was claimed under policies with MaxStarts, and forgets
 // what is too old to count.
@@ -142,12 +158,11 @@ func (t *tx) noteStarts(list gates) error {
 		if g.MaxStarts.N == 0 || g.claimed == 0 {
 			continue
 		}
-		at, per := t.now, g.MaxStarts.Per.Seconds()
-		if g.MaxStarts.N > startGrains {
-			grain := per / startGrains
-			at = math.Ceil(at/grain) * grain
+		at, grain := t.now, grain(g.MaxStarts)
+		if grain > 0 {
+			at = math.Floor(at/grain) * grain
 		}
-		if _, err := t.exec(`DELETE FROM sync_starts WHERE kind = ? AND name = ? AND at <= ?`, string(g.Kind), g.Name, t.now-per); err != nil {
+		if _, err := t.exec(`DELETE FROM sync_starts WHERE kind = ? AND name = ? AND at <= ?`, string(g.Kind), g.Name, t.now-g.MaxStarts.Per.Seconds()-grain); err != nil {
 			return err
 		}
 		if _, err := t.exec(`INSERT INTO sync_starts (kind, name, at, n) VALUES (?, ?, ?, ?)

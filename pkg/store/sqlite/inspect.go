@@ -82,7 +82,7 @@ func (db *DB) scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err err
 		return r, err
 	}
 	if r.Status == jobs.Running {
-		r.LeaseLeft = jobs.Seconds(expires-db.clock.Now()) / 1000
+		r.LeaseLeft = float64(expires-db.clock.Now()) / 1000
 	}
 	// They are ours to write, but others can.
 	if json.Valid([]byte(meta.String)) {

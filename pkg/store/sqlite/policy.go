@@ -49,12 +49,10 @@ func readPolicies(c *conn) (all policies, err error) {
 }
 
 // retry is what the policies say of the retries of a job.
-func (all policies) retry(jobType, queue string) (r jobs.RetryPolicy) {
-	for _, of := range []policyOf{{jobs.OfType, jobType, byOperator}, {jobs.OfQueue, queue, byOperator}, {jobs.OfType, jobType, byHandler}} {
-		said := all[of].Retry
-		r = jobs.RetryPolicy{Delay: cmp.Or(r.Delay, said.Delay), Cap: cmp.Or(r.Cap, said.Cap), Jitter: cmp.Or(r.Jitter, said.Jitter)}
-	}
-	return r
+func (all policies) retry(jobType, queue string) jobs.RetryPolicy {
+	said := all[policyOf{jobs.OfType, jobType, byOperator}]
+	said = or(said, all[policyOf{jobs.OfQueue, queue, byOperator}])
+	return or(said, all[policyOf{jobs.OfType, jobType, byHandler}]).Retry
 }
 
 // inClaim is SQL for what a job names itself, or else the policies, in a column
@@ -67,13 +65,15 @@ func inClaim(column string) string {
 		fmt.Sprintf(said, column, jobs.OfType, "job_type", byHandler)}, ", ")
 }
 
-// merged is what holds for a type or queue, by whomever it was said.
-func (all policies) merged(kind jobs.PolicyKind, name string) jobs.Policy {
-	p, h := all[policyOf{kind, name, byOperator}], all[policyOf{kind, name, byHandler}]
-	p.MaxAttempts, p.Timeout, p.MaxRunning = cmp.Or(p.MaxAttempts, h.MaxAttempts), cmp.Or(p.Timeout, h.Timeout), cmp.Or(p.MaxRunning, h.MaxRunning)
-	p.Retry = jobs.RetryPolicy{Delay: cmp.Or(p.Retry.Delay, h.Retry.Delay), Cap: cmp.Or(p.Retry.Cap, h.Retry.Cap), Jitter: cmp.Or(p.Retry.Jitter, h.Retry.Jitter)}
-	p.MaxStarts = cmp.Or(p.MaxStarts, h.MaxStarts)
-	return p
+// or fills what p does not say with what q does; but for a pause.
+func or(p, q jobs.Policy) jobs.Policy {
+	return jobs.Policy{
+		Paused: p.Paused, MaxAttempts: cmp.Or(p.MaxAttempts, q.MaxAttempts), Timeout: cmp.Or(p.Timeout, q.Timeout),
+		MaxRunning: cmp.Or(p.MaxRunning, q.MaxRunning), MaxStarts: cmp.Or(p.MaxStarts, q.MaxStarts),
+		Retry: jobs.RetryPolicy{
+			Delay: cmp.Or(p.Retry.Delay, q.Retry.Delay), Cap: cmp.Or(p.Retry.Cap, q.Retry.Cap), Jitter: cmp.Or(p.Retry.Jitter, q.Retry.Jitter),
+		},
+	}
 }
 
 // rows is what holds for each type and queue that anything is said of.
@@ -83,7 +83,8 @@ func (all policies) rows() (rows []jobs.PolicyRow) {
 		of.source = ""
 		if !seen[of] {
 			seen[of] = true
-			rows = append(rows, jobs.PolicyRow{Kind: of.kind, Name: of.name, Policy: all.merged(of.kind, of.name)})
+			said := or(all[policyOf{of.kind, of.name, byOperator}], all[policyOf{of.kind, of.name, byHandler}])
+			rows = append(rows, jobs.PolicyRow{Kind: of.kind, Name: of.name, Policy: said})
 		}
 	}
 	slices.SortFunc(rows, func(a, b jobs.PolicyRow) int { return cmp.Or(cmp.Compare(b.Kind, a.Kind), cmp.Compare(a.Name, b.Name)) })
@@ -114,7 +115,7 @@ func (db *DB) ChangePolicy(ctx context.Context, kind jobs.PolicyKind, name strin
 		}
 		p := all[of]
 		change(&p)
-		if refused = jobs.CheckPolicy(kind, name, p); refused != nil {
+		if refused = p.Check(kind, name); refused != nil {
 			return nil
 		}
 		return t.putPolicy(of, p)

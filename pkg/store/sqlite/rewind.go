@@ -19,7 +19,8 @@ const clockSlack = 1
 
 // followClock moves what was written before a step back of the wall clock. It
 // knows of one by the kernel's clock since the last call, or, at the first, by
-// the newest job's time. A step counts as followed only when all could be moved.
+// the newest job's time and the newest start's. A step counts as followed only
+// when all could be moved.
 func (s *seat) followClock(ctx context.Context) error {
 	offset := func() float64 { return s.db.now() - float64(s.db.clock.Now())/1000 }
 	at := offset()
@@ -27,8 +28,13 @@ func (s *seat) followClock(ctx context.Context) error {
 	if s.offset == 0 {
 		var newest float64
 		err := s.db.read(func(c *conn) error {
-			return c.query(`SELECT created_at FROM sync_jobs ORDER BY id DESC LIMIT 1`,
+			err := c.query(`SELECT created_at FROM sync_jobs ORDER BY id DESC LIMIT 1`,
 				func(s *sqlite3.Stmt) error { newest = s.ColumnFloat(0); return nil })
+			if err != nil {
+				return err
+			}
+			return c.query(`SELECT max(at) FROM sync_starts`,
+				func(s *sqlite3.Stmt) error { newest = max(newest, s.ColumnFloat(0)); return nil })
 		})
 		if err != nil {
 			return err

@@ -15,15 +15,15 @@ import (
 func (db *DB) Schedules(context.Context) (list []jobs.ScheduleRow, err error) {
 	err = db.read(func(c *conn) error {
 		list = nil
-		return c.schedules(&list, "")
+		return c.schedules(&list, `ORDER BY name`)
 	})
 	return list, wrapError("list schedules", err)
 }
 
-// schedules appends the rows of all schedules, or of the one that is named.
-func (c *conn) schedules(list *[]jobs.ScheduleRow, name string) error {
-	return c.query(`SELECT name, spec, zone, missed, paused, job_type, payload, queue, priority, next_at, last_at
-		FROM sync_schedules WHERE ?1 IN ('', name) ORDER BY name`,
+// schedules appends the rows that the rest of the statement asks for.
+func (c *conn) schedules(list *[]jobs.ScheduleRow, where string, args ...any) error {
+	return c.query(`SELECT name, spec, zone, missed, paused, job_type, payload, queue, priority,
+		max(-1e11, min(next_at, 1e11)), last_at FROM sync_schedules `+where, // as far as Seconds.Time goes
 		func(s *sqlite3.Stmt) error {
 			*list = append(*list, jobs.ScheduleRow{
 				StoredSchedule: jobs.StoredSchedule{
@@ -33,13 +33,13 @@ func (c *conn) schedules(list *[]jobs.ScheduleRow, name string) error {
 				Paused: s.ColumnBool(4), NextAt: jobs.Seconds(s.ColumnFloat(9)), LastAt: jobs.Seconds(s.ColumnFloat(10)),
 			})
 			return nil
-		}, name)
+		}, args...)
 }
 
 // schedule is the row of one, or jobs.ErrNoSchedule.
 func (c *conn) schedule(name string) (row jobs.ScheduleRow, err error) {
 	var found []jobs.ScheduleRow
-	if err = c.schedules(&found, name); err == nil && len(found) == 0 {
+	if err = c.schedules(&found, `WHERE name = ?`, name); err == nil && len(found) == 0 {
 		err = fmt.Errorf("schedule %s: %w", name, jobs.ErrNoSchedule)
 	}
 	if err != nil {
@@ -92,15 +92,13 @@ func (db *DB) PutSchedule(ctx context.Context, s jobs.StoredSchedule) (replaced 
 
 // RemoveSchedule implements jobs.Operator.
 func (db *DB) RemoveSchedule(ctx context.Context, name string) error {
-	var n int64
-	err := db.writer.do(ctx, func(t *tx) (err error) {
-		n, err = t.exec(`DELETE FROM sync_schedules WHERE name = ?`, name)
-		if t.again {
-			n = 1
-		}
+	removed := false
+	err := db.writer.do(ctx, func(t *tx) error {
+		n, err := t.exec(`DELETE FROM sync_schedules WHERE name = ?`, name)
+		removed = t.again && removed || n == 1
 		return err
 	})
-	if err == nil && n == 0 {
+	if err == nil && !removed {
 		return fmt.Errorf("schedule %s: %w", name, jobs.ErrNoSchedule)
 	}
 	return wrapError("remove schedule", err)
@@ -125,8 +123,7 @@ func (db *DB) PauseSchedule(ctx context.Context, name string, paused bool) error
 				next = jobs.SecondsOf(spec.Next(next.Time(), jobs.Seconds(t.now).Time()))
 			}
 		}
-		_, err = t.exec(`UPDATE sync_schedules SET paused = ?, next_at = ? WHERE name = ? AND paused <> ?`,
-			paused, float64(next), name, paused)
+		_, err = t.exec(`UPDATE sync_schedules SET paused = ?, next_at = ? WHERE name = ?`, paused, float64(next), name)
 		return err
 	})
 	return wrapError("pause schedule", errors.Join(err, refused))

@@ -142,7 +142,7 @@ CREATE TABLE sync_policies (
 	retry_jitter REAL    CHECK (retry_jitter BETWEEN 0 AND 1), -- a part of the delay, either way
 	max_running  INTEGER CHECK (max_running > 0),
 	max_starts   INTEGER CHECK (max_starts > 0),   -- in any starts_per
-	starts_per   REAL    CHECK (starts_per > 0),
+	starts_per   REAL    CHECK (starts_per >= 0.001),
 	CHECK ((max_starts IS NULL) = (starts_per IS NULL)),
 	PRIMARY KEY (kind, name, source)
 ) STRICT, WITHOUT ROWID;
@@ -161,6 +161,10 @@ CREATE TRIGGER sync_job_errors_bounded AFTER INSERT ON sync_job_errors WHEN NEW.
 	DELETE FROM sync_job_errors WHERE job_id = NEW.job_id AND lease_token < (SELECT lease_token FROM sync_job_errors
 		WHERE job_id = NEW.job_id ORDER BY lease_token DESC LIMIT 1 OFFSET 99);
 END;
+
+-- With what limits go by.
+DROP INDEX sync_jobs_running;
+CREATE INDEX sync_jobs_running ON sync_jobs (lease_owner, lease_expires_at, job_type, queue) WHERE status = 'running';
 
 ALTER TABLE sync_jobs ADD COLUMN meta TEXT; -- JSON object of strings: what travels with the job
 

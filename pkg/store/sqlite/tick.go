@@ -59,7 +59,7 @@ func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ..
 		// In microseconds: what another program wrote may have more digits than
 		// jobs.Due can carry.
 		n, err := t.exec(`UPDATE sync_schedules SET next_at = ?, last_at = coalesce(nullif(?, 0.0), last_at)
-			WHERE name = ? AND NOT paused AND CAST(next_at * 1e6 + 0.5 AS INTEGER) = CAST(? * 1e6 + 0.5 AS INTEGER) AND `+leads,
+			WHERE name = ? AND NOT paused AND CAST(max(-1e11, min(next_at, 1e11)) * 1e6 + 0.5 AS INTEGER) = CAST(? * 1e6 + 0.5 AS INTEGER) AND `+leads,
 			next, float64(jobs.SecondsOf(due.Last)), due.Name, float64(jobs.SecondsOf(due.At)), held.Name, s.id, held.Token, t.mono)
 		if err != nil {
 			return err

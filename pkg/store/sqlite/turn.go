@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,11 +68,7 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 		if err := t.promote(); err != nil {
 			return err
 		}
-		all, err := readPolicies(t.conn)
-		if err != nil {
-			return err
-		}
-		gates, err := gatesOf(t.conn, all, t.now)
+		all, gates, err := readGates(t.conn, claims, t.now)
 		if err != nil {
 			return err
 		}
@@ -86,7 +81,7 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 			return err
 		}
 		turn.Next, err = nextDue(t.conn, t.now)
-		turn.Next = sooner(turn.Next, gates.opens(t.now))
+		turn.Next = sooner(turn.Next, gates.wait(t.now))
 		return err
 	})
 	if err != nil {
@@ -94,11 +89,6 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 	}
 	slices.SortFunc(turn.Claimed, byOrder)
 	return turn, nil
-}
-
-// byOrder is the order of claims: RETURNING gives rows in none.
-func byOrder(a, b jobs.Claimed) int {
-	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.RunAt.Compare(b.RunAt), cmp.Compare(a.ID, b.ID))
 }
 
 // A bite of delayed jobs is promoted at a time, until all that have come due
@@ -134,79 +124,16 @@ func nextDue(c *conn, now float64) (wait time.Duration, err error) {
 	return wait, err
 }
 
-// maxArms bounds the arms of one union: SQLite compiles them one inside the
-// other, and they fill its stack.
-const maxArms = 50
-
-// claim is what a pool's claim asks for, as SQL: one arm for each queue and
-// type, as each has its run of the index, and ORDER BY and LIMIT on their union
-// itself, which SQLite then merges instead of sorting. More arms than one union
-// takes are a union of unions. ?1 is the time, ?2 the limit; from ?3 on stand the
-// arms' queues and types.
-type claim struct {
-	best string
-	arms []arm
-	free int
-}
-
-type arm struct{ queue, jobType string }
-
-// open binds the arms: NULL for the queue of one that a gate has closed.
-func (c claim) open(gates gates) (args []any) {
-	for _, a := range c.arms {
-		if gates.open(a.jobType, a.queue) {
-			args = append(args, a.queue, a.jobType)
-		} else {
-			args = append(args, nil, a.jobType)
-		}
-	}
-	return args
-}
-
-const armColumns = `id, priority, run_at`
-
-const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2`
-
-func (s *seat) claims(want jobs.Want) (claims []claim) {
-	for _, p := range want.Pools {
-		if p.Free == 0 {
-			continue
-		}
-		c := claim{free: p.Free}
-		var arms []string
-		for _, queue := range p.Queues {
-			for _, jobType := range want.Types {
-				c.arms = append(c.arms, arm{queue, jobType})
-				arms = append(arms, fmt.Sprintf(`SELECT `+armColumns+` FROM sync_jobs
-					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, 2*len(c.arms)+1, 2*len(c.arms)+2))
-			}
-		}
-		var unions []string
-		for some := range slices.Chunk(arms, maxArms) {
-			unions = append(unions, strings.Join(some, " UNION ALL ")+bestFirst)
-		}
-		if c.best = unions[0]; len(unions) > 1 {
-			c.best = `SELECT * FROM (` + strings.Join(unions, `) UNION ALL SELECT * FROM (`) + `)` + bestFirst
-		}
-		claims = append(claims, c)
-	}
-	return claims
-}
-
 // peek says whether a claim would find something, or a promotion.
 func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err error) {
 	now := s.db.now()
 	found := func(*sqlite3.Stmt) error { work = true; return nil }
-	all, err := readPolicies(c)
-	if err != nil {
-		return false, 0, err
-	}
-	gates, err := gatesOf(c, all, now)
+	_, gates, err := readGates(c, claims, now)
 	if err != nil {
 		return false, 0, err
 	}
 	for _, claim := range claims {
-		err := c.query(claim.best, found, append([]any{now, 1}, claim.open(gates)...)...)
+		err := c.query(claim.best, found, append([]any{now, 1}, claim.args(gates)...)...)
 		if err != nil || work {
 			return work, 0, err
 		}
@@ -216,7 +143,7 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 		return work, 0, err
 	}
 	next, err = nextDue(c, now)
-	return false, sooner(next, gates.opens(now)), err
+	return false, sooner(next, gates.wait(now)), err
 }
 
 // sooner is the earlier of two waits, where 0 is none.
@@ -225,86 +152,6 @@ func sooner(a, b time.Duration) time.Duration {
 		return b
 	}
 	return a
-}
-
-// claimAll takes jobs for one pool, in one statement where nothing bounds them.
-// Else it takes the best up to where a gate closes, and goes on without that
-// gate's arms: what is taken is always the best of what may be.
-func (s *seat) claimAll(t *tx, c claim, want jobs.Want, all policies, gates gates, into *[]jobs.Claimed) error {
-	for free, more := c.free, true; more; {
-		n, args := free, c.open(gates)
-		more = false
-		if len(gates) > 0 {
-			var err error
-			if n, more, err = c.upToGate(t.conn, gates, free, t.now, args); err != nil || n == 0 {
-				return err
-			}
-		}
-		before := len(*into)
-		if err := s.claim(t, c, n, args, want, all, into); err != nil {
-			return err
-		}
-		claimed := (*into)[before:]
-		for i, j := range claimed {
-			gates.pass(j.Type, j.Queue)
-			claimed[i].Retry = all.retry(j.Type, j.Queue)
-		}
-		free -= n
-	}
-	return nil
-}
-
-// upToGate is how many of the best jobs may be taken before a gate closes that
-// the next one would have to pass.
-func (c claim) upToGate(conn *conn, gates gates, free int, now float64, args []any) (n int, closes bool, err error) {
-	passing := gates.copy()
-	typed := strings.ReplaceAll(c.best, armColumns, armColumns+", job_type, queue")
-	err = conn.query(typed, func(s *sqlite3.Stmt) error {
-		jobType, queue := s.ColumnText(3), s.ColumnText(4)
-		if closes = closes || !passing.open(jobType, queue); !closes {
-			passing.pass(jobType, queue)
-			n++
-		}
-		return nil
-	}, append([]any{now, free}, args...)...)
-	return n, closes, err
-}
-
-// claim takes the n best jobs of a pool's arms. What the job does not name itself
-// (attempts, timeout) is stored with its first claim, so that the reaper knows it too.
-func (s *seat) claim(t *tx, c claim, best int, arms []any, want jobs.Want, all policies, into *[]jobs.Claimed) error {
-	n := len(arms) + 3
-	attempts, timeout := "max_attempts", "timeout"
-	if len(all) > 0 {
-		attempts, timeout = inClaim(attempts), inClaim(timeout)
-	}
-	sql := fmt.Sprintf(`UPDATE sync_jobs SET
-			status = 'running', attempts = attempts + 1, started_at = ?1, due = 0, error = NULL, progress = NULL,
-			lease_owner = ?%d, lease_token = lease_token + 1, lease_expires_at = ?%d,
-			max_attempts = coalesce(%s, ?%d), timeout = coalesce(%s, ?%d),
-			unique_key = iif(unique_for = 'pending', NULL, unique_key)
-		WHERE id IN (SELECT id FROM (%s)) AND status = 'pending'
-		RETURNING id, lease_token, job_type, queue, payload, priority, attempts, max_attempts, timeout, created_at, run_at, meta`,
-		n, n+1, attempts, n+2, timeout, n+3, c.best)
-	args := append([]any{t.now, best}, arms...)
-	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
-	db := s.db
-	return t.query(sql, func(s *sqlite3.Stmt) error {
-		c := jobs.Claimed{
-			Ref:  jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
-			Type: s.ColumnText(2), Queue: s.ColumnText(3), Payload: s.ColumnBlob(4, nil),
-			Priority: s.ColumnInt(5), Attempt: s.ColumnInt(6), MaxAttempts: s.ColumnInt(7),
-			Timeout:   seconds(s.ColumnFloat(8)),
-			CreatedAt: jobs.Seconds(s.ColumnFloat(9)).Time(), RunAt: jobs.Seconds(s.ColumnFloat(10)).Time(),
-		}
-		if s.ColumnType(11) != sqlite3.NULL && json.Unmarshal(s.ColumnRawText(11), &c.Meta) != nil {
-			// Anybody may write it, and the job is worth more.
-			db.log.Warn("meta is no JSON object of strings: taken for none", zap.Int64("job", c.ID))
-			c.Meta = nil
-		}
-		*into = append(*into, c)
-		return nil
-	}, args...)
 }
 
 // holds says whether the attempt is this worker's, now.

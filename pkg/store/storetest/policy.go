@@ -104,6 +104,8 @@ func testPolicyRefuses(t *testing.T, f *fixture) {
 		{jobs.OfType, "A", jobs.Policy{MaxStarts: jobs.Rate{N: 5}}, "such as 100 in 1m"},
 		{jobs.OfType, "A", jobs.Policy{Retry: jobs.RetryPolicy{Jitter: 1.5}}, "such as 0.1"},
 		{jobs.OfType, "A", jobs.Policy{Timeout: -1}, "more than 0"},
+		{jobs.OfType, "A", jobs.Policy{MaxStarts: jobs.Rate{N: 5, Per: time.Nanosecond}}, "1ms or more"},
+		{jobs.OfType, "A", jobs.Policy{Backoff: func(int, error) time.Duration { return 0 }}, "for a handler"},
 	} {
 		err := f.store.ChangePolicy(f.ctx, c.kind, c.name, func(p *jobs.Policy) { *p = c.policy })
 		if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -296,5 +298,59 @@ func testMaxStartsMany(t *testing.T, f *fixture) {
 	}
 	if rows, err := column(f.store, `SELECT count(*) FROM sync_starts`); err != nil || rows[0] != "1" && rows[0] != "2" {
 		t.Errorf("%v rows of starts, %v", rows, err)
+	}
+}
+
+// testManyLimits: a claim under very many limits takes the best that pass all of
+// them, in one transaction that is short.
+func testManyLimits(t *testing.T, f *fixture) {
+	const types = 200
+	w := want(60)
+	w.Types = nil
+	w.Pools = []jobs.Pool{{Queues: []string{"default", "mail"}, Free: 60}, {Queues: []string{"third"}, Free: 5}}
+	var batch []jobs.New
+	for i := range types {
+		name := fmt.Sprintf("T%03d", i)
+		w.Types = append(w.Types, name)
+		f.policy(jobs.OfType, name, jobs.Policy{MaxRunning: 1 + i%2})
+		for j := range 4 {
+			batch = append(batch, jobs.New{Type: name, Priority: i, Queue: []string{"default", "mail", "third", "default"}[j]})
+		}
+	}
+	f.policy(jobs.OfQueue, "mail", jobs.Policy{MaxStarts: jobs.Rate{N: 7, Per: time.Hour}})
+	f.enqueue(batch...)
+
+	// The same by hand: best first, pool by pool.
+	var expect []int64
+	running, mails := make(map[string]int), 0
+	byHand := func(free int, queues ...string) {
+		for i := types - 1; i >= 0 && free > 0; i-- {
+			for j := 0; j < 4 && free > 0; j++ {
+				n := batch[4*i+j]
+				if !slices.Contains(queues, n.Queue) || running[n.Type] > i%2 || n.Queue == "mail" && mails == 7 {
+					continue
+				}
+				running[n.Type]++
+				if n.Queue == "mail" {
+					mails++
+				}
+				free--
+				expect = append(expect, int64(4*i+j+1))
+			}
+		}
+	}
+	byHand(60, "default", "mail")
+	byHand(5, "third")
+	slices.Sort(expect)
+
+	start := time.Now()
+	var got []int64
+	for _, c := range f.turn(f.join(f.store), w).Claimed {
+		got = append(got, c.ID)
+	}
+	t.Logf("claimed %d of %d types in %v", len(got), types, time.Since(start))
+	slices.Sort(got)
+	if !slices.Equal(got, expect) {
+		t.Errorf("claimed %v,\nwant %v", got, expect)
 	}
 }

@@ -201,6 +201,12 @@ func testSchedules(t *testing.T, f *fixture) {
 		t.Errorf("a stored schedule took a program's name: %v", err)
 	}
 
+	_, errNameless := f.store.RunSchedule(f.ctx, "")
+	for _, err := range []error{errNameless, f.store.PauseSchedule(f.ctx, "", true), f.store.RemoveSchedule(f.ctx, "")} {
+		if !errors.Is(err, jobs.ErrNoSchedule) {
+			t.Errorf("without a name: got %v, want jobs.ErrNoSchedule", err)
+		}
+	}
 	for _, name := range []string{"ping", "nightly"} {
 		if err := f.store.RemoveSchedule(f.ctx, name); err != nil {
 			t.Error(err)

@@ -70,6 +70,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"MaxRunning":        testMaxRunning,
 		"MaxRunningRace":    testMaxRunningRace,
 		"MaxStarts":         testMaxStarts,
+		"ManyLimits":        testManyLimits,
 		"MaxStartsMany":     testMaxStartsMany,
 		"AbandonedEnqueues": testAbandonedEnqueues,
 	} {
