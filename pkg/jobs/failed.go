@@ -34,7 +34,7 @@ func (r *run) failed(f Failure) {
 
 // tellFailures tells the hook until wait is called, once nothing fails any more.
 // wait returns when the hook knows of all, or after lastWords, or when words has
-// ended.
+// ended; no call begins after that.
 func (r *run) tellFailures(words context.Context) (wait func()) {
 	r.failures = make(chan Failure, maxUntold)
 	ctx, cancel := context.WithCancel(words)
@@ -54,6 +54,13 @@ func (r *run) tellFailures(words context.Context) (wait func()) {
 		case <-told:
 		case <-ctx.Done():
 		case <-timer.C:
+		}
+		untold := 0
+		for range r.failures { // Run returns: what the hook needs may be closed after that
+			untold++
+		}
+		if untold > 0 {
+			r.log.Warn("the worker stops before its hook for failed jobs was told of all", zap.Int("untold", untold))
 		}
 	}
 }
