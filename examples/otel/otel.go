@@ -6,6 +6,7 @@ package otel
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -54,16 +55,19 @@ func Middleware(tracer trace.Tracer) func(jobs.Handler) jobs.Handler {
 				attribute.String("messaging.destination.name", j.Queue),
 				attribute.Int64("messaging.message.id", j.ID),
 				attribute.Int("shoal.attempt", j.Attempt)))
-			defer span.End() // also where next panics
-			err := next(ctx, j)
-			note(span, err)
+			err := errors.New("the handler panicked") // unless it returns
+			defer func() {
+				note(span, err)
+				span.End()
+			}()
+			err = next(ctx, j)
 			return err
 		}
 	}
 }
 
 func note(span trace.Span, err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, jobs.ErrSnoozed) {
 		span.RecordError(err)
 		span.SetStatus(codes.Error, err.Error())
 	}

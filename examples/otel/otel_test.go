@@ -16,8 +16,8 @@ import (
 	"github.com/shoal-project/shoal/pkg/store"
 )
 
-// TestTrace: who enqueues, the attempt that fails and the one that doesn't are
-// spans of one trace, the attempts below the enqueue, across a file.
+// TestTrace: who enqueues, the attempts that fail, by an error and by a panic, and
+// the one that doesn't are spans of one trace, the attempts below the enqueue, across a file.
 func TestTrace(t *testing.T) {
 	ctx := t.Context()
 	spans := tracetest.NewInMemoryExporter()
@@ -43,8 +43,13 @@ func TestTrace(t *testing.T) {
 	w := jobs.NewWorker(db, jobs.WorkerOptions{UntilEmpty: true, RetryDelay: time.Millisecond,
 		Middleware: []func(jobs.Handler) jobs.Handler{otel.Middleware(tracer)}})
 	jobs.Handle(w, "Send", func(_ context.Context, j *jobs.Job[string]) error {
-		if j.Attempt == 1 {
+		switch j.Token {
+		case 1:
 			return errors.New("no route")
+		case 2:
+			panic("no host")
+		case 3:
+			return jobs.Snooze(0) // no failure
 		}
 		return nil
 	})
@@ -59,15 +64,16 @@ func TestTrace(t *testing.T) {
 			t.Errorf("span %s is of another trace", s.Name)
 		}
 	}
-	if len(byName["enqueue"]) != 1 || len(byName["Send"]) != 2 {
+	if len(byName["enqueue"]) != 1 || len(byName["Send"]) != 4 {
 		t.Fatalf("spans: %v", byName)
 	}
 	for i, attempt := range byName["Send"] {
 		if attempt.Parent.SpanID() != byName["enqueue"][0].SpanContext.SpanID() {
 			t.Errorf("attempt %d is not below the enqueue", i+1)
 		}
-		if failed := attempt.Status.Code == codes.Error; failed != (i == 0) {
-			t.Errorf("attempt %d: status %+v", i+1, attempt.Status)
+		want := []sdk.Status{{Code: codes.Error, Description: "no route"}, {Code: codes.Error, Description: "the handler panicked"}, {}, {}}[i]
+		if attempt.Status != want {
+			t.Errorf("attempt %d: status %+v, want %+v", i+1, attempt.Status, want)
 		}
 	}
 }

@@ -32,7 +32,8 @@ func (r *run) failed(f Failure) {
 }
 
 // tellFailures tells the hook until wait is called, once nothing fails any more.
-// wait returns when the hook knows of all, or when words has ended.
+// wait returns when the hook knows of all, or when words has ended; no call begins
+// after that.
 func (r *run) tellFailures(words context.Context) (wait func()) {
 	r.failures = make(chan Failure, maxUntold)
 	told := make(chan struct{})
@@ -49,7 +50,13 @@ func (r *run) tellFailures(words context.Context) (wait func()) {
 		select {
 		case <-told:
 		case <-words.Done():
-			r.log.Warn("the hook for failed jobs did not come to its end", zap.Int("untold", len(r.failures)))
+		}
+		untold := 0
+		for range r.failures { // Run returns: what the hook needs may be closed after that
+			untold++
+		}
+		if untold > 0 {
+			r.log.Warn("the worker stops before its hook for failed jobs was told of all", zap.Int("untold", untold))
 		}
 	}
 }

@@ -162,7 +162,10 @@ func RetryAfter(err error, d time.Duration) error {
 }
 
 // Snooze, returned by a handler, has the job run again after d. The attempt is
-// not counted.
+// not counted. Middleware knows it by ErrSnoozed: it is no failure.
 func Snooze(d time.Duration) error {
-	return retryError{error: errors.New("snoozed"), delay: d, uncounted: true}
+	return retryError{error: ErrSnoozed, delay: d, uncounted: true}
 }
+
+// ErrSnoozed is what Snooze wraps.
+var ErrSnoozed = errors.New("snoozed")

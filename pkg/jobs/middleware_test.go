@@ -12,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
 )
@@ -169,5 +173,35 @@ func TestFailedHookIsWaitedFor(t *testing.T) {
 	q.runUntilEmpty(w)
 	if told != 20 {
 		t.Errorf("told of %d of 20", told)
+	}
+}
+
+// TestFailedHookStops proves that a hook which has not kept up when Run ends is
+// not called any more after that, and that the log says so.
+func TestFailedHookStops(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	core, logs := observer.New(zapcore.WarnLevel)
+	told, goOn, ended := make(chan int64, 9), make(chan struct{}), make(chan error, 9)
+	w := q.worker(q, jobs.WorkerOptions{MaxAttempts: 1, Drain: 100 * time.Millisecond, Logger: zap.New(core), Failed: func(ctx context.Context, f jobs.Failure) {
+		told <- f.ID
+		<-goOn
+		ended <- ctx.Err()
+	}})
+	jobs.Handle(w, "Fail", func(context.Context, *jobs.Job[string]) error { return errBoom })
+	stop := q.start(w)
+	first := enqueue(q, "Fail", "x")
+	if id := expect(t, "the first failure", told); id != first {
+		t.Errorf("told of job %d first, want %d", id, first)
+	}
+	for range 2 {
+		q.ends(enqueue(q, "Fail", "x"), jobs.Failed)
+	}
+	stop()
+	close(goOn)
+	if err := expect(t, "the end of the only call", ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("its context: %v", err)
+	}
+	if left := logged(logs, "before its hook"); len(left) != 1 || left[0].ContextMap()["untold"] != int64(2) {
+		t.Errorf("logged %+v", left)
 	}
 }

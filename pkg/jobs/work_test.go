@@ -28,6 +28,7 @@ func TestRunRefuses(t *testing.T) {
 		`queue name ""`:          {Queues: []jobs.Queue{{}}},
 		"mail has -1 slots":      {Queues: []jobs.Queue{{Name: "mail", Slots: -1}}},
 		"mail is named twice":    {Queues: []jobs.Queue{{Name: "mail"}, {Name: "mail", Slots: 1}}},
+		"1 of 1 is nil":          {Middleware: []func(jobs.Handler) jobs.Handler{nil}},
 		`schedule name ""`:       {Schedules: []jobs.Schedule{{Spec: "@daily", Jobs: some}}},
 		`schedule ping: spec ""`: {Schedules: []jobs.Schedule{{Name: "ping", Jobs: some}}},
 		`schedule "pong": Jobs`:  {Schedules: []jobs.Schedule{{Name: "pong", Spec: "@daily"}}},

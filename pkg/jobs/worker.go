@@ -48,9 +48,10 @@ type WorkerOptions struct {
 	// Failed is told of each job that failed for good, by its handler's outcome or
 	// because its worker died at the last attempt, in the process that wrote it
 	// down: after that, one job at a time, beside the work. Run waits for it at its
-	// end, while it drains as long as Drain says; its context ends then. It is for
-	// alerts: where the process dies in between, or the hook is a thousand jobs
-	// behind, nobody is told, and the failed row is the truth. A panic is logged.
+	// end, while it drains as long as Drain says; then its context ends, and no call
+	// begins after that. It is for alerts: where the process dies in between, or the
+	// hook is a thousand jobs behind, or too slow at the end, nobody is told, and the
+	// failed row is the truth. A panic is logged.
 	Failed func(context.Context, Failure)
 	// Guard ends what handlers run outside of this process when it dies or stands
 	// still: none.
@@ -246,6 +247,11 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 			return o, fmt.Errorf("queue %s is named twice", q.Name)
 		}
 		names[q.Name] = true
+	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			return o, fmt.Errorf("middleware %d of %d is nil: leave it out", i+1, len(o.Middleware))
+		}
 	}
 	schedules := make(map[string]bool)
 	for _, s := range o.Schedules {

@@ -43,7 +43,8 @@ func both(t *testing.T) (store.Store, *sql.DB) {
 // taken for both.
 func TestAsTheEngine(t *testing.T) {
 	q, db := both(t)
-	n := jobs.New{Type: "A", Payload: []byte(`{"n": 1}`), Queue: "mail", Priority: -3, MaxAttempts: 2, Timeout: 1500, Unique: jobs.Unique{Key: "k"}}
+	n := jobs.New{Type: "A", Payload: []byte(`{"n": 1}`), Queue: "mail", Priority: -3, MaxAttempts: 2, Timeout: 1500,
+		Unique: jobs.Unique{Key: "k"}, Meta: map[string]string{"tenant": "acme"}}
 	free := n
 	free.Unique = jobs.Unique{}
 	added, err := q.Enqueue(t.Context(), n, free)
@@ -69,6 +70,9 @@ func TestAsTheEngine(t *testing.T) {
 	for i, id := range []int64{added[1].ID, ids[1]} {
 		if rows[i], _, err = q.Job(t.Context(), id); err != nil {
 			t.Fatal(err)
+		}
+		if string(rows[i].Meta) != `{"tenant":"acme"}` {
+			t.Errorf("meta: %s", rows[i].Meta)
 		}
 		if rows[i].RunAt != rows[i].CreatedAt {
 			t.Errorf("runs at %v, was made at %v", rows[i].RunAt.Time(), rows[i].CreatedAt.Time())
