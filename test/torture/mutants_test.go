@@ -69,7 +69,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "attempts", notice: "never came", without: "the attempt's count at the claim", tests: "TestTorture$",
-		patches: []patch{{turnFile, "status = 'running', attempts = attempts + 1,", "status = 'running',"}},
+		patches: []patch{{claimFile, "status = 'running', attempts = attempts + 1,", "status = 'running',"}},
 	},
 	{
 		name: "immediate", notice: "failed without a reason", without: "BEGIN IMMEDIATE: transactions begin as readers", tests: "TestTorture$",

@@ -22,6 +22,7 @@ const root = "../.."
 const (
 	pointImport = `"github.com/shoal-project/shoal/test/torture/point"`
 	turnFile    = "pkg/store/sqlite/turn.go"
+	claimFile   = "pkg/store/sqlite/claim.go"
 	leadFile    = "pkg/store/sqlite/lead.go"
 	tickFile    = "pkg/store/sqlite/tick.go"
 	renewFile   = "pkg/store/sqlite/renew.go"

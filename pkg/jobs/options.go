@@ -1,0 +1,162 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// WorkerOptions configure a worker; the zero value of each is the default.
+type WorkerOptions struct {
+	// Concurrency is the number of slots that the queues without slots of their
+	// own share: 16.
+	Concurrency int
+	// Queues are those to work on: DefaultQueue.
+	Queues []Queue
+	// Lease is how long a claimed job is held without a renewal: 30 s, at least 1 s.
+	Lease time.Duration
+	// Drain is how long running jobs may go on once Run's context has ended:
+	// 30 s; negative: not at all.
+	Drain time.Duration
+	// Poll is how often an idle worker looks for work that no change told it
+	// of: 1 s, give or take a fifth.
+	Poll time.Duration
+	// MaxAttempts and Timeout hold for jobs that name none: 3, and none.
+	MaxAttempts int
+	Timeout     time.Duration
+	// RetryDelay is what a job waits after its first failed attempt: 60 s. It
+	// doubles with each, up to an hour, give or take a tenth.
+	RetryDelay time.Duration
+	// Schedules are enqueued by the one worker of the fleet that leads, beside those
+	// that are stored in the queue: Operator.PutSchedule.
+	Schedules []Schedule
+	// UntilEmpty has Run return when nothing is left that this worker could
+	// claim, delayed jobs and those that run elsewhere included. It never leads.
+	UntilEmpty bool
+	// Listen is where this worker serves peers, for people to see.
+	Listen string
+	// Middleware is around each attempt of each type, the first outermost. It may
+	// give the next one another payload (decrypted, say), sees the error, and lets
+	// a panic pass: none.
+	Middleware []func(next Handler) Handler
+	// Failed is told of each job that failed for good, by its handler's outcome or
+	// because its worker died at the last attempt, in the process that wrote it
+	// down: after that, one job at a time, beside the work. Run waits for it at its
+	// end, while it drains as long as Drain says; then its context ends, and no call
+	// begins after that. It is for alerts: where the process dies in between, or the
+	// hook is a thousand jobs behind, or too slow at the end, nobody is told, and the
+	// failed row is the truth. A panic is logged.
+	Failed func(context.Context, Failure)
+	// Guard ends what handlers run outside of this process when it dies or stands
+	// still: none.
+	Guard Guard
+	// Joined, where set, is called once the worker has its seat, before it claims.
+	Joined func()
+	// Now is the wall clock, which schedules go by: time.Now.
+	Now func() time.Time
+	// Logger gets what operators should know: nowhere.
+	Logger *zap.Logger
+}
+
+// Queue is a queue to work on.
+type Queue struct {
+	Name string
+	// Slots of its own; 0: it shares WorkerOptions.Concurrency with the others
+	// that have none.
+	Slots int
+}
+
+// Check says what is nonsense in the options, in one line, as Run would.
+func (o WorkerOptions) Check() error {
+	_, err := o.withDefaults()
+	return err
+}
+
+func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
+	def := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	def(&o.Lease, 30*time.Second)
+	def(&o.Drain, 30*time.Second)
+	def(&o.Poll, time.Second)
+	def(&o.RetryDelay, time.Minute)
+	if o.Concurrency == 0 {
+		o.Concurrency = 16
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = 3
+	}
+	if len(o.Queues) == 0 {
+		o.Queues = []Queue{{Name: DefaultQueue}}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	switch {
+	case o.Concurrency < 0:
+		return o, fmt.Errorf("concurrency is %d: at least 1", o.Concurrency)
+	case o.Lease < time.Second:
+		return o, fmt.Errorf("lease is %v: at least 1s, or a short stall loses jobs to others", o.Lease)
+	case o.Poll < time.Millisecond:
+		return o, fmt.Errorf("poll is %v: at least 1ms", o.Poll)
+	case o.MaxAttempts < 0:
+		return o, fmt.Errorf("max attempts is %d: at least 1", o.MaxAttempts)
+	case o.RetryDelay < 0:
+		return o, fmt.Errorf("retry delay is %v: it can't be negative", o.RetryDelay)
+	case o.Timeout < 0:
+		return o, fmt.Errorf("timeout is %v: it can't be negative", o.Timeout)
+	}
+	names := make(map[string]bool)
+	for _, q := range o.Queues {
+		switch {
+		case checkName("queue", q.Name) != nil:
+			return o, checkName("queue", q.Name)
+		case q.Slots < 0:
+			return o, fmt.Errorf("queue %s has %d slots: at least 1", q.Name, q.Slots)
+		case names[q.Name]:
+			return o, fmt.Errorf("queue %s is named twice", q.Name)
+		}
+		names[q.Name] = true
+	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			return o, fmt.Errorf("middleware %d of %d is nil: leave it out", i+1, len(o.Middleware))
+		}
+	}
+	schedules := make(map[string]bool)
+	for _, s := range o.Schedules {
+		if schedules[s.Name] {
+			return o, fmt.Errorf("schedule %s is named twice", s.Name)
+		}
+		schedules[s.Name] = true
+		if err := s.check(); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// poolsOf are the pools of slots with all of them free: one that is shared,
+// where any queue shares it, and one for each queue with its own.
+func poolsOf(o WorkerOptions) (pools []Pool, queues []string) {
+	var shared []string
+	for _, q := range o.Queues {
+		queues = append(queues, q.Name)
+		if q.Slots == 0 {
+			shared = append(shared, q.Name)
+		} else {
+			pools = append(pools, Pool{Queues: []string{q.Name}, Free: q.Slots})
+		}
+	}
+	if len(shared) > 0 {
+		pools = append(pools, Pool{Queues: shared, Free: o.Concurrency})
+	}
+	return pools, queues
+}
