@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -44,4 +45,47 @@ func ExampleOperator() {
 	// retried jobs: 2
 	// attempt 2 of 2, order 42: <nil>
 	// attempt 2 of 2, order 43: <nil>
+}
+
+// A running job is cancelled: its handler's context ends, wherever it runs, and
+// what it says then is refused. What has ended is deleted when it is old enough.
+func ExampleChange() {
+	ctx, stop := context.WithCancel(context.Background())
+	q, done := openQueue(ctx)
+	defer done()
+
+	started, ended := make(chan int64), make(chan error)
+	w := jobs.NewWorker(q, jobs.WorkerOptions{})
+	jobs.Handle(w, "Render", func(ctx context.Context, j *jobs.Job[string]) error {
+		started <- j.ID
+		<-ctx.Done()
+		return nil // too late: it is cancelled
+	})
+	go func() { ended <- w.Run(ctx) }()
+	if _, err := jobs.Enqueue(ctx, q, "Render", "film.mp4"); err != nil {
+		log.Fatal(err)
+	}
+	id := <-started
+	if _, err := q.Change(ctx, jobs.Filter{IDs: []int64{id}}, jobs.Change{Verb: jobs.Cancel}); err != nil {
+		log.Fatal(err)
+	}
+	row, _, err := q.Job(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("job", id, "is", row.Status)
+
+	old := jobs.Filter{Status: jobs.Cancelled, EndedBefore: time.Now().Add(time.Second)} // more likely: a week ago
+	deleted, err := q.Change(ctx, old, jobs.Change{Verb: jobs.Delete})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("deleted:", deleted.Count)
+	stop()
+	if err := <-ended; err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// job 1 is cancelled
+	// deleted: 1
 }

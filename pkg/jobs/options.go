@@ -38,7 +38,8 @@ type WorkerOptions struct {
 	// Listen is where this worker serves peers, for people to see.
 	Listen string
 	// Middleware is around each attempt of each type, the first outermost. It may
-	// give the next one another payload (decrypted, say), sees the error, and lets
+	// give the next one another payload (decrypted, say) and no other meta, sees the
+	// error (a snooze is ErrSnoozed), and lets
 	// a panic pass: none.
 	Middleware []func(next Handler) Handler
 	// Failed is told of each job that failed for good, by its handler's outcome or
