@@ -151,11 +151,11 @@ func (s *story) checkDueTicks() {
 	due, got := 0, 0
 	until := s.calm - int64(s.lease+time.Second)
 	for i, every := range s.ticks {
-		d := 1 + max(0, int((until-s.begun-s.standstill(s.begun, until))/int64(every))-s.unseen(every, until))
+		d := max(0, 1+int((until-s.begun-s.standstill(s.begun, until))/int64(every))-s.unseen(every, until))
 		due += d
 		got += min(d, len(enqueued[fmt.Sprintf("torture-%d", i)]))
 	}
-	s.Logf("ticks: %d of %d due ones were enqueued (%d %%)", got, due, 100*got/due)
+	s.Logf("ticks: %d of %d due ones were enqueued (%d %%)", got, due, 100*got/max(1, due))
 	if got*100 < 95*due {
 		s.Errorf("%d of %d due ticks were enqueued, want 95 %%", got, due)
 	}
