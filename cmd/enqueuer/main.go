@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-	_ "time/tzdata" // zones of schedules are known on a machine without them, too
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap/zapcore"

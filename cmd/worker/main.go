@@ -3,8 +3,6 @@
 package main
 
 import (
-	_ "time/tzdata" // zones of schedules are known on a machine without them, too
-
 	"github.com/shoal-project/shoal/internal/command"
 	"github.com/shoal-project/shoal/internal/handlers"
 )

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	_ "time/tzdata" // zones of schedules are known on a machine without them, too
 
 	"github.com/urfave/cli/v2"
 )

@@ -152,8 +152,8 @@ func (a *attempt) leave(next attemptState) {
 }
 
 // outcome turns the handler's error into the attempt's last word; false where
-// Job.Commit has said it already.
-func (a *attempt) outcome(err error, retry retry) (Outcome, bool) {
+// Job.Commit has said it already. after is how long the job waits if it failed.
+func (a *attempt) outcome(err error, retry RetryPolicy, after time.Duration) (Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state == settled || a.state == ended {
@@ -189,7 +189,7 @@ func (a *attempt) outcome(err error, retry retry) (Outcome, bool) {
 	case errors.As(err, &again):
 		o.Status, o.Delay = Pending, again.delay
 	default:
-		o.Status, o.Delay = Pending, retry.after(a.Attempt)
+		o.Status, o.Delay = Pending, after
 	}
 	if o.Uncounted {
 		return o, true

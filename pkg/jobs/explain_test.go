@@ -97,6 +97,11 @@ func TestExplain(t *testing.T) {
 	again := enqueue(q, "Move", "fails")
 	q.eventually("pending|1", `SELECT status, attempts FROM sync_jobs WHERE id = ?`, again)
 	expect(again, "delayed", "attempt 1 failed (no), and it waits to be tried again")
+	// What other programs write: a status alone, nanoseconds for seconds.
+	q.exec(`UPDATE sync_jobs SET completed_at = 0 WHERE id = ?`, send)
+	expect(send, "ended", "it was cancelled some time ago")
+	q.exec(`UPDATE sync_jobs SET run_at = 1.79e18 WHERE id = ?`, again)
+	expect(again, "delayed", "until 5138-")
 	stop()
 	expect(four, "unhandled", "no worker runs")
 }

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -95,6 +96,19 @@ func TestMissedAllInBites(t *testing.T) {
 		fmt.Sprintf("%d|%v|%v", minutes, begun.Add(time.Minute).Unix(), begun.Add(minutes*time.Minute).Unix()) {
 		t.Errorf("ticks, first and last: %s", got)
 	}
+}
+
+// TestMissedAllInSmallBites proves that the missed ticks of a large payload are
+// enqueued a transaction each: others wait for those.
+func TestMissedAllInSmallBites(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	large := `"` + strings.Repeat("x", 700<<10) + `"`
+	if _, err := q.PutSchedule(q.Context(), jobs.StoredSchedule{Name: "s", Spec: "* * * * *", Type: "Tick", Payload: large, Missed: jobs.MissedAll}); err != nil {
+		t.Fatal(err)
+	}
+	clockAt(time.Now().Add(5 * time.Minute)).leader(q)
+	q.eventually("1", `SELECT count(*) BETWEEN 4 AND 6 FROM sync_jobs`)
+	q.eventually("1", `SELECT count(*) = count(DISTINCT created_at) FROM sync_jobs`)
 }
 
 // TestScheduleLongGap proves that years of missed minutes don't hold up the

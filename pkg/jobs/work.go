@@ -80,7 +80,8 @@ func (r *run) work(a *attempt) {
 
 func (r *run) settle(a *attempt, err error, took time.Duration) {
 	e := ending{pool: a.pool}
-	if o, ok := a.outcome(err, r.retry(a, err)); ok {
+	retry, after := r.retry(a, err)
+	if o, ok := a.outcome(err, retry, after); ok {
 		e.outcome = &o
 	}
 	a.trust.Stop()
@@ -97,36 +98,23 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 	signal(r.news)
 }
 
-// retry is how long a job waits for its next attempt.
-type retry struct {
-	RetryPolicy
-	own *time.Duration // what its handler's Backoff says
-}
-
-func (w retry) after(attempt int) time.Duration {
-	if w.own != nil {
-		return max(0, *w.own)
-	}
-	return w.wait(attempt)
-}
-
-// retry is the operator's word, or the handler's, or the worker's.
-func (r *run) retry(a *attempt, err error) (w retry) {
-	w.RetryPolicy = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
+// retry is what holds for the job's retries, and after is how long it waits for the
+// next one: as the operator says, or the handler, or the worker's options.
+func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) {
+	p = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
+	after = p.wait(a.Attempt)
 	backoff := r.handlers[a.Type].defaults.Backoff
 	var permanent permanentError
 	var said retryError
 	if err == nil || backoff == nil || a.Retry.Delay != 0 || errors.As(err, &permanent) || errors.As(err, &said) {
-		return w
+		return p, after
 	}
 	defer func() {
-		if p := recover(); p != nil {
-			r.log.Error("backoff function panicked: the usual delay holds", zap.String("type", a.Type), zap.Any("panic", p))
+		if why := recover(); why != nil {
+			r.log.Error("backoff function panicked: the usual delay holds", zap.String("type", a.Type), zap.Any("panic", why))
 		}
 	}()
-	d := backoff(a.Attempt, err)
-	w.own = &d
-	return w
+	return p, max(0, backoff(a.Attempt, err))
 }
 
 func (r *run) logEnd(a *attempt, o *Outcome, took time.Duration) {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/shoal-project/shoal/pkg/store"
 )
 
 // bin is the folder that the commands were built in.
@@ -73,6 +75,20 @@ func newHome(t *testing.T) *home {
 		}
 	})
 	return h
+}
+
+// open makes the home and opens its queue in this process, until the test ends.
+func (h *home) open() store.Store {
+	h.Helper()
+	if err := os.Mkdir(h.dir, 0o700); err != nil {
+		h.Fatal(err)
+	}
+	q, err := store.Open(h.Context(), h.db)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = q.Close() })
+	return q
 }
 
 // sql runs a query with the system's sqlite3 and returns what it prints.

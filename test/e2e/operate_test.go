@@ -15,7 +15,6 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
-	"github.com/shoal-project/shoal/pkg/store"
 )
 
 // cancelled is when the job was cancelled, as its row says.
@@ -68,14 +67,7 @@ func TestCancelExec(t *testing.T) {
 // that cancels, is told so soon, and what it says then is refused.
 func TestCancelHandler(t *testing.T) {
 	h := newHome(t)
-	if err := os.Mkdir(h.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	q, err := store.Open(t.Context(), h.db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
+	q := h.open()
 	ctx, stop := context.WithCancel(t.Context())
 	started, ended, done := make(chan struct{}), make(chan time.Time, 1), make(chan error, 1)
 	w := jobs.NewWorker(q, jobs.WorkerOptions{Poll: time.Hour})

@@ -121,14 +121,7 @@ func TestEachJobOnce(t *testing.T) {
 		return
 	}
 	h := newHome(t)
-	if err := os.Mkdir(h.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	q, err := store.Open(t.Context(), h.db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
+	q := h.open()
 	if _, err := jobs.EnqueueMany(t.Context(), q, "Noop", make([]int, total)); err != nil {
 		t.Fatal(err)
 	}

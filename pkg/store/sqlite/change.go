@@ -36,11 +36,13 @@ func matchArgs(f jobs.Filter) []any {
 	return []any{f.Type, f.Queue, string(f.Status), ended}
 }
 
-// What jobs.Verb.Allows says.
-const (
-	idle       = `status <> 'running'`
-	unfinished = `status IN ('pending', 'running')`
-)
+// allowed is what jobs.Verb.Allows says.
+func allowed(v jobs.Verb) string {
+	if v.Allows(jobs.Completed) {
+		return `status <> 'running'`
+	}
+	return `status IN ('pending', 'running')`
+}
 
 // changing is a change under way.
 type changing struct {
@@ -103,11 +105,7 @@ func (g *changing) candidates(ctx context.Context, after, last int64) (ids []int
 }
 
 func candidatesOf(v jobs.Verb) string {
-	allowed := unfinished
-	if v.Allows(jobs.Completed) {
-		allowed = idle
-	}
-	return `SELECT id, coalesce(` + allowed + ` AND ` + match + `, 0) FROM sync_jobs
+	return `SELECT id, coalesce(` + allowed(v) + ` AND ` + match + `, 0) FROM sync_jobs
 		WHERE id > ?5 AND id <= ?6 ORDER BY id LIMIT ?7`
 }
 
@@ -188,23 +186,21 @@ func (b *bite) run(t *tx) error {
 // one changes the job if it is meant still.
 func (b *bite) one(t *tx, id int64) (int64, error) {
 	args := append(matchArgs(b.filter), id)
+	where := ` WHERE id = ?5 AND ` + allowed(b.change.Verb) + ` AND ` + match
 	switch b.change.Verb {
 	case jobs.Retry:
 		// One that is due already keeps its place.
 		return t.exec(`UPDATE sync_jobs SET
 				status = 'pending', run_at = iif(status = 'pending', min(run_at, ?6), ?6), due = 1,
-				max_attempts = max(max_attempts, attempts + 1), completed_at = NULL, result = NULL
-			WHERE id = ?5 AND `+idle+` AND `+match, append(args, t.now)...)
+				max_attempts = max(max_attempts, attempts + 1), completed_at = NULL, result = NULL`+where, append(args, t.now)...)
 	case jobs.Cancel:
 		return t.exec(`UPDATE sync_jobs SET
 				status = 'cancelled', completed_at = ?6, due = 0, lease_expires_at = NULL, progress = NULL,
-				unique_key = iif(unique_for = 'forever', unique_key, NULL)
-			WHERE id = ?5 AND `+unfinished+` AND `+match, append(args, t.now)...)
+				unique_key = iif(unique_for = 'forever', unique_key, NULL)`+where, append(args, t.now)...)
 	case jobs.Delete:
-		return t.exec(`DELETE FROM sync_jobs WHERE id = ?5 AND `+idle+` AND `+match, args...)
+		return t.exec(`DELETE FROM sync_jobs`+where, args...)
 	default:
-		return t.exec(`UPDATE sync_jobs SET priority = ?6 WHERE id = ?5 AND `+unfinished+` AND `+match,
-			append(args, b.change.Priority)...)
+		return t.exec(`UPDATE sync_jobs SET priority = ?6`+where, append(args, b.change.Priority)...)
 	}
 }
 

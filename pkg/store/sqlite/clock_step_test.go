@@ -215,3 +215,60 @@ func TestClockStepsBackOverBadRow(t *testing.T) {
 		t.Errorf("reaped %+v, %v; want the job, and an error", reaped, err)
 	}
 }
+
+// TestClockStepsBackOverStarts: starts that were noted while the wall clock was an
+// hour ahead close their type for as long as they should, not for an hour more,
+// whether a worker sees the step or finds its traces when it joins.
+func TestClockStepsBackOverStarts(t *testing.T) {
+	for name, stays := range map[string]bool{"seen": true, "found": false} {
+		t.Run(name, func(t *testing.T) {
+			var offset atomic.Int64
+			now := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+			db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{Now: now})
+			defer db.Close()
+			join := func() jobs.Seat {
+				s, err := db.Join(t.Context(), jobs.Info{})
+				if err == nil {
+					_, err = s.Reap(t.Context())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			limit := func(p *jobs.Policy) { p.MaxStarts = jobs.Rate{N: 2, Per: 10 * time.Minute} }
+			if err := db.ChangePolicy(t.Context(), jobs.OfType, "A", limit); err != nil {
+				t.Fatal(err)
+			}
+			n := jobs.New{Type: "A", Payload: []byte(`1`)}
+			if _, err := db.Enqueue(t.Context(), n, n, n); err != nil { // by the right time
+				t.Fatal(err)
+			}
+			offset.Store(int64(time.Hour))
+			seat := join()
+			want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
+			turn, err := seat.Turn(t.Context(), nil, want)
+			if err != nil || len(turn.Claimed) != 2 {
+				t.Fatalf("claimed %+v, %v", turn.Claimed, err)
+			}
+			outcomes := []jobs.Outcome{{Ref: turn.Claimed[0].Ref, Status: jobs.Completed}, {Ref: turn.Claimed[1].Ref, Status: jobs.Completed}}
+			if _, err := seat.Turn(t.Context(), outcomes, jobs.Want{}); err != nil {
+				t.Fatal(err)
+			}
+			offset.Store(0)
+			if stays {
+				_, err = seat.Reap(t.Context())
+			} else {
+				err = seat.Leave(t.Context())
+				seat = join()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			turn, err = seat.Turn(t.Context(), nil, want)
+			if err != nil || len(turn.Claimed) != 0 || turn.Next < 9*time.Minute || turn.Next > 11*time.Minute {
+				t.Errorf("claimed %+v, next in %v, %v; want none, and about 10m", turn.Claimed, turn.Next, err)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -111,6 +112,14 @@ func testPolicyRefuses(t *testing.T, f *fixture) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%+v: %v, want %q", c, err, c.says)
 		}
+	}
+	// By plain SQL, too: one such row would stop the claims of all.
+	err := f.store.Write(f.ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(f.ctx, `INSERT INTO sync_policies (kind, name, max_starts, starts_per) VALUES ('type', 'B', 2000, 1e-10)`)
+		return err
+	})
+	if err == nil {
+		t.Error("a span of 1e-10 s was taken")
 	}
 	if got := f.policies(); len(got) != 1 || got["type A"].MaxRunning != 3 {
 		t.Errorf("after what was refused: %+v", got)

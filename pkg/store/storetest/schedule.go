@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -87,6 +88,22 @@ func testTick(t *testing.T, f *fixture) {
 	}
 	if row := f.schedule("s"); !row.LastAt.Time().Equal(next) || !row.NextAt.Time().Equal(later.Add(time.Hour)) {
 		t.Errorf("after a tick without jobs: %+v", row)
+	}
+	// What another program wrote, nanoseconds for seconds, is far away and no
+	// schedule's end: the leader that believes it to be due is believed.
+	err = f.store.Write(f.ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(f.ctx, `UPDATE sync_schedules SET next_at = 1.79e18 WHERE name = 's'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := f.schedule("s").NextAt.Time()
+	if far.Year() < 5000 {
+		t.Errorf("far away: %v", far)
+	}
+	if err := leader.Tick(f.ctx, held, jobs.Due{Name: "s", At: far, Next: later}); err != nil {
+		t.Error(err)
 	}
 }
 
