@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
+	_ "modernc.org/sqlite"
+)
+
+type riverQueue struct {
+	db      *sql.DB
+	client  *river.Client[*sql.Tx]
+	log     *slog.Logger
+	durable string
+}
+
+type riverArgs struct{}
+
+func (riverArgs) Kind() string { return "noop" }
+
+// openRiver: https://riverqueue.com/docs/sqlite uses modernc.org/sqlite with one
+// connection; WAL is from the notes that River's own program refers to
+// (rivershared/riversharedtest, DBPoolSQLite). Neither says anything of
+// synchronous, so that it stays what the driver makes it.
+func openRiver(ctx context.Context, s setup) (_ queue, err error) {
+	name, err := sqliteName(s.dir, "river.sqlite3", "_pragma=journal_mode(WAL)")
+	if err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			db.Close()
+		}
+	}()
+	db.SetMaxOpenConns(1)
+	driver := riversqlite.New(db)
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return nil, fmt.Errorf("make the tables: %w", err)
+	}
+	durable, err := durability(ctx, db, "modernc.org/sqlite")
+	if err != nil {
+		return nil, err
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, river.WorkFunc(func(context.Context, *river.Job[riverArgs]) error {
+		s.ran()
+		return nil
+	}))
+	client, err := river.NewClient(driver, &river.Config{
+		Logger:  s.log,
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: s.slots}},
+		Workers: workers,
+		// What River measures itself with (https://riverqueue.com/docs/benchmarks,
+		// cmd/river/riverbench): with the defaults of 100 ms and 1 s it would mostly
+		// be waiting here.
+		FetchCooldown:     2 * time.Millisecond,
+		FetchPollInterval: 20 * time.Millisecond,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &riverQueue{db: db, client: client, log: s.log, durable: durable}, nil
+}
+
+func (q *riverQueue) how() string { return q.durable + "; fetches as often as River's own benchmark" }
+
+// enqueue: https://riverqueue.com/docs/batch-job-insertion has InsertManyFast for
+// thousands of jobs. In v0.31.0 it panics where a driver can't listen, as SQLite's,
+// unless the client only inserts: one without Queues (doc of river.Config).
+func (q *riverQueue) enqueue(ctx context.Context, jobs int) error {
+	inserter, err := river.NewClient(riversqlite.New(q.db), &river.Config{Logger: q.log})
+	if err != nil {
+		return err
+	}
+	params := make([]river.InsertManyParams, min(jobs, batch))
+	for i := range params {
+		params[i].Args = riverArgs{}
+	}
+	return batches(jobs, func(size int) error {
+		_, err := inserter.InsertManyFast(ctx, params[:size])
+		return err
+	})
+}
+
+func (q *riverQueue) start(ctx context.Context) error { return q.client.Start(ctx) }
+
+// left names the states that are not final, as an index begins with the state.
+func (q *riverQueue) left(ctx context.Context) (int, error) {
+	return count(ctx, q.db, `SELECT count(*) FROM river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')`)
+}
+
+func (q *riverQueue) completed(ctx context.Context) (int, error) {
+	return count(ctx, q.db, `SELECT count(*) FROM river_job WHERE state = 'completed'`)
+}
+
+func (q *riverQueue) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(q.client.StopAndCancel(ctx), q.db.Close())
+}
