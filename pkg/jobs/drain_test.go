@@ -183,6 +183,28 @@ func TestRunEndsAfterALook(t *testing.T) {
 	}
 }
 
+// TestRunEndless proves that a context that can't end, as context.Background is,
+// does not have the worker drain: after WorkerOptions.Drain it would have ended.
+func TestRunEndless(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	w := q.worker(q, jobs.WorkerOptions{Drain: -1, UntilEmpty: true})
+	jobs.Handle(w, "Send", func(ctx context.Context, _ *jobs.Job[invoice]) error {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+			return nil
+		}
+	})
+	enqueue(q, "Send", invoice{})
+	if err := w.Run(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if got := q.value(`SELECT status, lease_token FROM sync_jobs`); got != "completed|1" {
+		t.Errorf("the job: %s, want completed at its first claim", got)
+	}
+}
+
 // TestRunStoreCloses proves that a worker whose store is closed says so.
 func TestRunStoreCloses(t *testing.T) {
 	q := newQueue(t, store.Options{})

@@ -75,7 +75,7 @@ func (t *ticker) loop(ctx context.Context) error {
 			}
 			wait = scheduleLook
 		}
-		if !after(nil, wait, ctx.Done()) {
+		if !after(wait, ctx.Done()) {
 			return nil
 		}
 	}

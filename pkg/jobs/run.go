@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,6 +29,7 @@ type run struct {
 	slots   slots           // with the parents of the attempts' contexts, below trusted
 	vouched time.Time       // until when the guard was told to trust them
 
+	begun    atomic.Int64  // goroutines of attempts that have run, in all
 	failures chan Failure  // to be told to the hook, if there is one
 	news     chan struct{} // an attempt has ended, or there may be work
 	asked    chan struct{} // whether the turn loop comes round
@@ -80,9 +82,14 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	done := make(chan struct{})
 	var timer sync.WaitGroup
 	timer.Go(func() {
-		if after(ctx.Done(), 0, done) && after(nil, max(r.opts.Drain, 0), done) {
+		select {
+		case <-ctx.Done(): // of some contexts never
+		case <-done:
+			return
+		}
+		if after(max(r.opts.Drain, 0), done) {
 			interrupt(ErrDraining)
-			if after(nil, lastWords, done) {
+			if after(lastWords, done) {
 				hush()
 			}
 		}
@@ -101,21 +108,16 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	return err
 }
 
-// after waits for event, or for d where event is nil, and is false if done came first.
-func after(event <-chan struct{}, d time.Duration, done <-chan struct{}) bool {
-	var timeout <-chan time.Time
-	if event == nil {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		timeout = timer.C
-	}
+// after waits for d, and is false if done came first.
+func after(d time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-event:
-	case <-timeout:
+	case <-timer.C:
+		return true
 	case <-done:
 		return false
 	}
-	return true
 }
 
 // signal leaves word in a channel of capacity 1; one word is as good as many.

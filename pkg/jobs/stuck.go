@@ -77,7 +77,7 @@ func (s *slots) stacks(slot int) string {
 // with its stack, and has the store know how many there are.
 func (r *run) watch(ctx context.Context) {
 	told := 0
-	for after(nil, stuckEvery, ctx.Done()) {
+	for after(stuckEvery, ctx.Done()) {
 		stuck := r.stuck(time.Now())
 		if stuck == told {
 			continue

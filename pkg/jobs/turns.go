@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,8 +22,10 @@ type turns struct {
 	*run
 	want     Want      // with the slots that are free now
 	running  int       // attempts whose slot is taken
+	started  int64     // goroutines of attempts, in all
 	outcomes []Outcome // to be handed in
 	look     bool      // there may be something to claim
+	told     time.Time // that somebody has committed
 	next     time.Time // look again then at the latest
 	retryAt  time.Time // no turn before that: the last one failed
 }
@@ -32,9 +35,14 @@ type turns struct {
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	for {
+		t.begin()
 		t.collect()
+		changes := t.seat.Changes()
+		if time.Since(t.told) < lostEvery {
+			changes = nil
+		}
 		select { // a busy worker does not come to wait
-		case <-t.seat.Changes():
+		case <-changes:
 			t.changed()
 		case <-t.gone:
 			return t.goneErr
@@ -73,6 +81,19 @@ func (t *turns) leaveBehind() {
 		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
 	}
 }
+
+// begin lets the handlers begin whose goroutines were started: those that are as
+// good as done end before the next turn, and one commit for all of them costs less
+// than one more for those that came too late. It gives up where others need the
+// processors.
+func (t *turns) begin() {
+	for start := time.Now(); t.begun.Load() < t.started && time.Since(start) < beginTime; {
+		runtime.Gosched()
+	}
+}
+
+// beginTime is little beside a commit.
+const beginTime = 100 * time.Microsecond
 
 // collect frees the slots of attempts that have ended.
 func (t *turns) collect() {
@@ -128,6 +149,7 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	free := t.free()
 	t.start(turn.Claimed, asked)
 	t.running += len(turn.Claimed)
+	t.started += int64(len(turn.Claimed))
 	for _, c := range turn.Claimed {
 		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
 	}
@@ -171,7 +193,7 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 
 // changed notes that somebody has committed.
 func (t *turns) changed() {
-	t.look = true
+	t.look, t.told = true, time.Now()
 	signal(t.changes)
 }
 

@@ -47,6 +47,7 @@ var mutants = []mutant{
 		name: "token", notice: "not linearizable", without: "the token in an outcome's WHERE", tests: "TestTorture$",
 		patches: []patch{
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			t.now+", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			t.now+"},
+			{finishFile, "status = 'running' AND lease_token = token\n", "status = 'running' AND token IS NOT NULL\n"},
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			string("},
 		},
 	},
@@ -87,7 +88,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "look", notice: "started later than 4 s", without: "the looks that follow the first one after a change of -wal", tests: "TestWakeUpSlowCommit$", where: "test/e2e",
-		patches: []patch{{watchFile, "			if looking {\n", "			if looking = false; looking {\n"}},
+		patches: []patch{{watchFile, "			if locked {\n", "			if locked = false; locked {\n"}},
 	},
 	{
 		name: "byte", notice: "slow recovery", without: "the seat's byte: death shows in the lease alone", tests: "TestTorture$",

@@ -42,7 +42,7 @@ func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.
 func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) error, follow []jobs.New) error {
 	select {
 	case db.writing <- struct{}{}:
-		defer func() { <-db.writing }()
+		defer func() { <-db.writing; db.baton.pass() }()
 	case <-db.alive.Done():
 		return db.closed()
 	case <-ctx.Done():

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"time"
@@ -26,7 +27,7 @@ func (w *writer) checkpoint() {
 	if w.conn == nil {
 		return
 	}
-	if w.walPages >= walCopy && !time.Now().Before(w.nextCheckpoint) {
+	if w.walPages-w.db.copiedBack() >= walCopy && !time.Now().Before(w.nextCheckpoint) {
 		mode := sqlite3.CHECKPOINT_PASSIVE
 		if w.walPages >= walReset {
 			mode = sqlite3.CHECKPOINT_RESTART
@@ -34,6 +35,17 @@ func (w *writer) checkpoint() {
 		w.copyBack(mode)
 	}
 	w.bound()
+}
+
+// copiedBack is how many of the -wal file's pages were copied back, by whichever
+// process (nBackfill of https://sqlite.org/walformat.html, 2.2); 0 where that can't
+// be told.
+func (db *DB) copiedBack() int {
+	var count [4]byte
+	if _, err := db.shm.ReadAt(count[:], 96); err != nil {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(count[:]))
 }
 
 // copyBack copies the -wal file's pages back, and then, where mode asks for it and

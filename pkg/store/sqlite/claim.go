@@ -42,7 +42,9 @@ func (c claim) args(gates gates) (args []any) {
 	return args
 }
 
-const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2`
+// The limit is a sum, as SQLite plans a statement anew each time that a bare
+// parameter there is bound.
+const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2 + 0`
 
 func (s *seat) claims(want jobs.Want) (claims []claim) {
 	for _, p := range want.Pools {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -14,7 +16,80 @@ import (
 
 // finish writes an attempt's outcome, if the attempt still holds the job.
 func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
-	if o.Status != jobs.Completed && !o.Uncounted {
+	if o.Status == jobs.Completed {
+		did := make(map[jobs.Ref]bool)
+		err = t.complete([]jobs.Ref{o.Ref}, o.Result, did)
+		accepted = did[o.Ref]
+	} else {
+		accepted, err = s.end(t, o)
+	}
+	if err == nil && !accepted && t.again {
+		return wasAccepted(t.conn, o)
+	}
+	return accepted, err
+}
+
+// finishAll is finish for all, and returns those that were not accepted. What a
+// busy worker says most, that a job is completed and no more, is one statement for
+// all of them.
+func (s *seat) finishAll(t *tx, outcomes []jobs.Outcome) (rejected []jobs.Outcome, err error) {
+	accepted := make(map[jobs.Ref]bool, len(outcomes))
+	var plain []jobs.Ref
+	for _, o := range outcomes {
+		if o.Status == jobs.Completed && o.Result == nil {
+			plain = append(plain, o.Ref)
+		}
+	}
+	if err := t.complete(plain, nil, accepted); broken(err) {
+		return nil, err
+	}
+	for _, o := range outcomes {
+		yes := accepted[o.Ref]
+		delete(accepted, o.Ref) // at most once
+		if !yes {
+			if yes, err = s.finish(t, o); broken(err) {
+				return nil, err
+			}
+			if err != nil {
+				// Others are not to wait for it; its lease will end.
+				s.db.log.Error("outcome can't be written", zap.Int64("job", o.ID), zap.Error(err))
+			}
+		}
+		if !yes {
+			rejected = append(rejected, o)
+		}
+	}
+	return rejected, nil
+}
+
+// complete completes the jobs of attempts that still hold them, all with the same
+// result, and notes which did.
+func (t *tx) complete(refs []jobs.Ref, result []byte, accepted map[jobs.Ref]bool) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	held := []byte{'{'}
+	for i, ref := range refs {
+		if i > 0 {
+			held = append(held, ',')
+		}
+		held = fmt.Appendf(held, `"%d":%d`, ref.ID, ref.Token)
+	}
+	return t.query(`UPDATE sync_jobs SET
+			status = 'completed', completed_at = ?1, error = NULL, result = ?2, lease_expires_at = NULL, progress = NULL,
+			unique_key = iif(unique_for = 'forever', unique_key, NULL)
+		FROM (SELECT CAST(key AS INTEGER) AS job, value AS token FROM json_each(?3))
+		WHERE id = job AND status = 'running' AND lease_token = token
+		RETURNING id, lease_token`, func(s *sqlite3.Stmt) error {
+		accepted[jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)}] = true
+		return nil
+	}, t.now, result, append(held, '}'))
+}
+
+// end writes the outcome of an attempt that did not complete its job, if it still
+// holds it.
+func (s *seat) end(t *tx, o jobs.Outcome) (accepted bool, err error) {
+	if !o.Uncounted {
 		if err := s.keepError(t, o.Ref, o.Error); err != nil {
 			return false, err
 		}
@@ -27,18 +102,12 @@ func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
 			t.now+o.Delay.Seconds(), o.Delay == 0, o.Uncounted, null(o.Error), o.ID, o.Token)
 	} else {
 		n, err = t.exec(`UPDATE sync_jobs SET
-				status = ?, completed_at = ?, error = ?, result = ?, lease_expires_at = NULL, progress = NULL,
+				status = ?, completed_at = ?, error = ?, lease_expires_at = NULL, progress = NULL,
 				unique_key = iif(unique_for = 'forever', unique_key, NULL)
 			WHERE id = ? AND status = 'running' AND lease_token = ?`,
-			string(o.Status), t.now, null(o.Error), o.Result, o.ID, o.Token)
+			string(o.Status), t.now, null(o.Error), o.ID, o.Token)
 	}
-	if err != nil || n == 1 {
-		return n == 1, err
-	}
-	if t.again {
-		return wasAccepted(t.conn, o)
-	}
-	return false, nil
+	return n == 1, err
 }
 
 // reject adds an outcome that came too late to the history of its attempt.

@@ -142,6 +142,12 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
 		return err
 	}
+	if db.probe, err = openSeatFile(db.path); err != nil {
+		return err
+	}
+	if db.baton, err = newBaton(db.probe); err != nil {
+		return fmt.Errorf("map the seats: %w", err)
+	}
 	if db.writer, err = newWriter(db); err != nil {
 		return err
 	}
@@ -163,9 +169,6 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	db.readers.SetMaxOpenConns(4)
 	if err := db.readers.PingContext(ctx); err != nil {
-		return err
-	}
-	if db.probe, err = openSeatFile(db.path); err != nil {
 		return err
 	}
 	return db.ownFiles() // SQLite has made -wal anew if the database was empty

@@ -27,7 +27,7 @@ type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
 	last     time.Time
 	stood    time.Time // when the file, or this process, was last seen to stand still
-	version  int64     // of the data at the last look, if the write lock was held then; else 0
+	version  uint32    // of the data at the last look, if the write lock was held then; else 0
 	still    time.Time // since when the file stands still: the lock is held and nothing committed
 }
 
@@ -50,15 +50,15 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	}
 	var all []member
 	expired := make(map[jobs.Ref]bool)
-	var version int64
 	if err := s.db.read(s.db.known); err != nil {
 		return nil, err
 	}
+	version, err := s.db.commits()
+	if err != nil {
+		return nil, wrapError("look for the dead", err)
+	}
 	err = s.db.read(func(c *conn) (err error) {
 		if all, err = s.db.members(c); err != nil {
-			return err
-		}
-		if version, err = dataVersion(c); err != nil {
 			return err
 		}
 		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
@@ -157,7 +157,7 @@ func (r *reaper) pause(now time.Time) {
 // and those that the file is to be told of. While the file stands still (one
 // process sits on the write lock), or after this process did, nothing ripens:
 // the others could not renew, or not be seen to.
-func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version int64, now time.Time) (stuck, fresh []jobs.Ref) {
+func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version uint32, now time.Time) (stuck, fresh []jobs.Ref) {
 	still := locked && r.version == version
 	if still || now.Sub(r.last) > 2*grace { // so is the first look of all: who is new can't know
 		r.pause(now)

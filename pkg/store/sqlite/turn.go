@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
-	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -32,20 +31,14 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 	err := s.db.writer.do(ctx, func(t *tx) error {
 		before := turn.Claimed
 		turn = jobs.Turn{}
-		for _, o := range outcomes {
-			accepted, err := s.finish(t, o)
-			if err != nil && broken(err) {
+		rejected, err := s.finishAll(t, outcomes)
+		if err != nil {
+			return err
+		}
+		for _, o := range rejected {
+			turn.Rejected = append(turn.Rejected, o.Ref)
+			if err := t.reject(o); err != nil {
 				return err
-			}
-			if err != nil {
-				// Others are not to wait for it; its lease will end.
-				s.db.log.Error("outcome can't be written", zap.Int64("job", o.ID), zap.Error(err))
-			}
-			if !accepted {
-				turn.Rejected = append(turn.Rejected, o.Ref)
-				if err := t.reject(o); err != nil {
-					return err
-				}
 			}
 		}
 		if t.again {
@@ -104,7 +97,7 @@ const (
 func (t *tx) promote() error {
 	for start := time.Now(); time.Since(start) < promoteTime; {
 		n, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
-			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ?)`,
+			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`,
 			t.now, promoteBite)
 		if err != nil || n < promoteBite {
 			return err

@@ -1,12 +1,13 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // The pauses between an event and the look that follows it, so that one look does
@@ -16,10 +17,18 @@ const (
 	lastLook  = 100 * time.Millisecond
 )
 
+// Looks a second, for as long as somebody commits all the time, and how many may
+// come at once after a rest.
+const (
+	looks     = 200
+	looksRest = 20
+)
+
 // watcher says when somebody, in any process and with any program, has
 // committed: every commit writes the -wal file.
 type watcher struct {
 	db      *DB
+	path    string // of the -wal file
 	changes chan struct{}
 	notify  *fsnotify.Watcher // nil: there is none, the workers' poll must do
 	stop    chan struct{}
@@ -27,10 +36,10 @@ type watcher struct {
 }
 
 func watch(db *DB) *watcher {
-	w := &watcher{db: db, changes: make(chan struct{}, 1), stop: make(chan struct{})}
+	w := &watcher{db: db, path: db.path + "-wal", changes: make(chan struct{}), stop: make(chan struct{})}
 	notify, err := fsnotify.NewWatcher()
 	if err == nil {
-		err = notify.Add(db.path + "-wal")
+		err = notify.Add(w.path)
 	}
 	if err != nil {
 		if notify != nil {
@@ -52,66 +61,66 @@ func (w *watcher) close() {
 	}
 }
 
-// run looks at the data's version after -wal was written to. The event comes
-// before the commit can be seen, and none follows: so it looks on until a look
-// that began while nobody held the write lock, under which all of a commit is
-// done.
+// run looks whether a transaction was committed after -wal was written to. The
+// event comes before the commit can be seen, and none follows: so it looks on until
+// a look that began while nobody held the write lock, under which all of a commit
+// is done.
+//
+// What is watched costs its writers, each write for each watcher. So one event
+// ends the watch, which begins anew with the look, and where nobody listens, as a
+// busy worker does not, there is neither.
 func (w *watcher) run() {
-	var seen int64
-	pause, looking := firstLook, true // a commit may be under way
+	var seen uint32
+	budget := rate.NewLimiter(looks, looksRest)
+	pause := firstLook // a commit may be under way
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	for {
+	for watching := true; ; {
 		select {
 		case <-w.stop:
 			return
-		case event := <-w.notify.Events:
-			if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-				w.again()
+		case <-w.notify.Events:
+			if watching {
+				watching, pause = false, firstLook
+				_ = w.notify.Remove(w.path) // an error: the file is gone, and its watch
+				timer.Reset(max(pause, budget.Reserve().Delay()))
 			}
 		case err := <-w.notify.Errors:
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
 		case <-timer.C:
-			locked, _, err := testLock(w.db.shm, walWriteLock)
-			looking = err == nil && locked
-			seen = w.look(seen)
-			if looking {
+			if !watching {
+				watching = true
+				if err := w.notify.Add(w.path); err != nil {
+					w.db.log.Warn("watch the file again: jobs wait for the next poll", zap.Error(err))
+				}
+			}
+			locked, _, errLock := testLock(w.db.shm, walWriteLock)
+			count, err := w.db.commits()
+			if err != nil || errLock != nil {
+				continue // closed, or as good as: the others say so
+			}
+			if locked {
 				timer.Reset(pause)
 				pause = min(2*pause, lastLook)
 			}
-			continue
-		}
-		if pause = firstLook; !looking {
-			looking = true
-			timer.Reset(pause)
+			if count == seen {
+				continue
+			}
+			seen = count
+			select {
+			case w.changes <- struct{}{}:
+			case <-w.stop:
+				return
+			}
 		}
 	}
 }
 
-// look tells of a version that differs from the one that was seen last.
-func (w *watcher) look(seen int64) (version int64) {
-	err := w.db.read(func(c *conn) (err error) { version, err = dataVersion(c); return err })
-	if err != nil {
-		return seen // closed, or as good as: the others say so
-	}
-	if version != seen {
-		select {
-		case w.changes <- struct{}{}:
-		default:
-		}
-	}
-	return version
-}
-
-// again watches a -wal file that was made anew.
-func (w *watcher) again() {
-	if err := w.notify.Add(w.db.path + "-wal"); err != nil {
-		w.db.log.Warn("watch the file again: jobs wait for the next poll", zap.Error(err))
-	}
-}
-
-// dataVersion changes when another connection has committed.
-func dataVersion(c *conn) (version int64, err error) {
-	err = c.query(`PRAGMA data_version`, func(s *sqlite3.Stmt) error { version = s.ColumnInt64(0); return nil })
-	return version, err
+// commits is SQLite's count of all commits to the file, by whatever program
+// (iChange of https://sqlite.org/walformat.html, 2.1). It says of a change only
+// that there was one, as it begins anew where the -shm file does.
+func (db *DB) commits() (uint32, error) {
+	var count [4]byte
+	_, err := db.shm.ReadAt(count[:], 8)
+	return binary.NativeEndian.Uint32(count[:]), err
 }

@@ -176,6 +176,8 @@ func (w *writer) loop() {
 			w.db.writing <- struct{}{}
 			w.group()
 			<-w.db.writing
+			w.db.baton.pass()
+			w.checkpoint()
 		}
 	}
 	answer(w.take(), w.db.closed())
@@ -195,8 +197,8 @@ func (w *writer) group() {
 		bad, err := w.runAll(ops)
 		if err == nil {
 			err = w.commit(ops)
+			w.db.baton.pass()
 			answer(ops, err)
-			w.checkpoint()
 			return
 		}
 		w.conn.rollback()
