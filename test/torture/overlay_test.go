@@ -35,8 +35,8 @@ const (
 // puts point.At there. Those between BEGIN and the end of COMMIT hold the write
 // lock. The one in a handler is in the handlers of role_test.go.
 var points = map[string]patch{
-	"before the claim":               {turnFile, "if err := t.promote(); err != nil {", "point.At(%q)\n		if err := t.promote(); err != nil {"},
-	"in the claim":                   {turnFile, "		turn.Next, err = nextDue(t.conn, t.now)", "		point.At(%q)\n		turn.Next, err = nextDue(t.conn, t.now)"},
+	"before the claim":               {turnFile, "if turn.Next, err = t.promote(); err != nil {", "point.At(%q)\n		if turn.Next, err = t.promote(); err != nil {"},
+	"in the claim":                   {turnFile, "		turn.Next = sooner(turn.Next", "		point.At(%q)\n		turn.Next = sooner(turn.Next"},
 	"after the claim":                {turnFile, "	slices.SortFunc(turn.Claimed, byOrder)", "	if len(turn.Claimed) > 0 {\n		point.At(%q)\n	}\n	slices.SortFunc(turn.Claimed, byOrder)"},
 	"in the finish":                  {turnFile, "		if t.again {\n			for _, c := range before {", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			for _, c := range before {"},
 	"after the finish":               {turnFile, "	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)", "	if len(outcomes) > 0 {\n		point.At(%q)\n	}\n	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)"},

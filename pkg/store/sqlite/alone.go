@@ -42,12 +42,14 @@ func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.
 func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) error, follow []jobs.New) error {
 	select {
 	case db.writing <- struct{}{}:
-		defer func() { <-db.writing; db.baton.pass() }()
+		defer func() { <-db.writing }()
 	case <-db.alive.Done():
 		return db.closed()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	db.baton.take(func() bool { return db.alive.Err() == nil && ctx.Err() == nil })
+	defer db.baton.pass()
 	if db.alive.Err() != nil {
 		return db.closed()
 	}

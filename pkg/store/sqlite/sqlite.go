@@ -90,7 +90,7 @@ type DB struct {
 	// description locks, and the guardian refuses a second library.
 	shm   *os.File
 	probe *seatFile // to ask who lives
-	baton baton     // between the processes that write
+	baton *baton    // of the process, whose writers have a mutex before it
 
 	seats struct { // taken here
 		sync.Mutex
@@ -153,7 +153,10 @@ func (db *DB) close() error {
 		errs = append(errs, db.shm.Close())
 	}
 	if db.probe != nil {
-		errs = append(errs, db.baton.close(), db.probe.Close())
+		errs = append(errs, db.probe.Close())
+	}
+	if db.baton != nil {
+		errs = append(errs, db.baton.close())
 	}
 	if db.temp != "" {
 		errs = append(errs, os.RemoveAll(db.temp))

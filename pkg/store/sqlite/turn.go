@@ -58,7 +58,7 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 		if len(claims) == 0 {
 			return nil
 		}
-		if err := t.promote(); err != nil {
+		if turn.Next, err = t.promote(); err != nil {
 			return err
 		}
 		all, gates, err := readGates(t.conn, claims, t.now)
@@ -73,9 +73,8 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 		if err := t.noteStarts(gates); err != nil {
 			return err
 		}
-		turn.Next, err = nextDue(t.conn, t.now)
 		turn.Next = sooner(turn.Next, gates.wait(t.now))
-		return err
+		return nil
 	})
 	if err != nil {
 		return jobs.Turn{}, wrapError("turn", err)
@@ -92,29 +91,32 @@ const (
 )
 
 // promote marks the pending jobs whose time has come as due, which is what a
-// claim sees. It orders nothing: a backlog of a million delayed jobs costs the
-// claim one look at an index.
-func (t *tx) promote() error {
-	for start := time.Now(); time.Since(start) < promoteTime; {
-		n, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
+// claim sees, and returns nextDue of the others. It orders nothing: a backlog of a
+// million delayed jobs costs the claim one look at an index.
+func (t *tx) promote() (next time.Duration, err error) {
+	for start := time.Now(); ; {
+		next, due, err := nextDue(t.conn, t.now)
+		if err != nil || !due || time.Since(start) > promoteTime {
+			return next, err
+		}
+		if _, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
 			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`,
-			t.now, promoteBite)
-		if err != nil || n < promoteBite {
-			return err
+			t.now, promoteBite); err != nil {
+			return 0, err
 		}
 	}
-	return nil
 }
 
-// nextDue is how long until the earliest delayed job is due; 0: there is none.
-// One that is due already counts as a moment away.
-func nextDue(c *conn, now float64) (wait time.Duration, err error) {
+// nextDue is how long until the earliest delayed job is due, 0 if there is none,
+// and whether it is due already: then it counts as a moment away.
+func nextDue(c *conn, now float64) (wait time.Duration, due bool, err error) {
 	err = c.query(`SELECT run_at FROM sync_jobs WHERE status = 'pending' AND due = 0 ORDER BY run_at LIMIT 1`,
 		func(s *sqlite3.Stmt) error {
-			wait = max(seconds(s.ColumnFloat(0)-now), time.Millisecond)
+			at := s.ColumnFloat(0)
+			wait, due = max(seconds(at-now), time.Millisecond), at <= now
 			return nil
 		})
-	return wait, err
+	return wait, due, err
 }
 
 // peek says whether a claim would find something, or a promotion.
@@ -131,12 +133,8 @@ func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err
 			return work, 0, err
 		}
 	}
-	err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? LIMIT 1`, found, now)
-	if err != nil || work {
-		return work, 0, err
-	}
-	next, err = nextDue(c, now)
-	return false, sooner(next, gates.wait(now)), err
+	next, work, err = nextDue(c, now)
+	return work, sooner(next, gates.wait(now)), err
 }
 
 // sooner is the earlier of two waits, where 0 is none.

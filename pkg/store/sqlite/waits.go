@@ -68,7 +68,7 @@ func (w *waits) turnedAway(first bool) (waited time.Duration) {
 func (db *DB) Waits() time.Duration {
 	db.waits.Lock()
 	defer db.waits.Unlock()
-	// While it waits it is turned away several times a second.
+	// While it waits it is turned away a thousand times a second.
 	if time.Since(db.waits.last) > time.Second {
 		return 0
 	}
@@ -76,20 +76,14 @@ func (db *DB) Waits() time.Duration {
 }
 
 // patience waits for the write lock for as long as goOn says and the store is
-// open, and names the process that sits on it. It waits for the baton; the longer
-// it has waited, the longer, so as to keep its place, until it looks by itself.
+// open, and names the process that sits on it.
 func (db *DB) patience(goOn func() bool) func(context.Context, int) bool {
+	wait := patience(0, func() bool { return db.alive.Err() == nil && goOn() })
 	return func(ctx context.Context, count int) bool {
 		if db.waits.turnedAway(count == 0) > stallWarning {
 			db.nameHolder()
 		}
-		if ctx.Err() != nil || db.alive.Err() != nil || !goOn() {
-			db.baton.pass() // it may have come in vain
-			return false
-		}
-		most := 2 * time.Millisecond << min(2*count, 6)
-		db.baton.wait(most/2 + rand.N(most))
-		return true
+		return wait(ctx, count)
 	}
 }
 

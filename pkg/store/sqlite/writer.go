@@ -27,6 +27,9 @@ type writer struct {
 	conn *conn
 	tx   *tx
 
+	wrote time.Time // the last group
+	quick bool      // what comes next comes soon after it
+
 	walPages       int // in use, after the last commit
 	checkpointing  bool
 	nextCheckpoint time.Time
@@ -173,14 +176,52 @@ func (w *writer) loop() {
 		case <-w.db.alive.Done():
 		}
 		for w.wanted() && w.db.alive.Err() == nil {
-			w.db.writing <- struct{}{}
-			w.group()
-			<-w.db.writing
-			w.db.baton.pass()
-			w.checkpoint()
+			w.spell()
 		}
 	}
 	answer(w.take(), w.db.closed())
+}
+
+// A process that may write goes on for a spell: SQLite's pages are in its cache,
+// which the next process has to read first, and to wake that takes time. One whose
+// callers come back at once, as a busy worker does, is waited for a little.
+const (
+	spellTime = 20 * time.Millisecond
+	spellWait = time.Millisecond
+)
+
+// spell writes groups until nothing more comes, or others are to have their turn.
+func (w *writer) spell() {
+	w.quick = time.Since(w.wrote) < spellWait
+	w.db.writing <- struct{}{}
+	defer func() { <-w.db.writing }()
+	w.db.baton.take(func() bool { return w.db.alive.Err() == nil && w.wanted() })
+	defer w.db.baton.pass()
+	defer w.checkpoint()
+	for began := time.Now(); w.wanted() && w.db.alive.Err() == nil; {
+		w.group()
+		w.wrote = time.Now()
+		if w.wrote.Sub(began) > spellTime {
+			return
+		}
+		if w.quick {
+			w.quick = w.more()
+		}
+	}
+}
+
+// more waits a little for something to write.
+func (w *writer) more() bool {
+	timer := time.NewTimer(spellWait)
+	defer timer.Stop()
+	for !w.wanted() {
+		select {
+		case <-w.wake: // perhaps for what was taken already
+		case <-timer.C:
+			return false
+		}
+	}
+	return true
 }
 
 // group writes what waits, in one transaction, and answers it.
@@ -197,7 +238,6 @@ func (w *writer) group() {
 		bad, err := w.runAll(ops)
 		if err == nil {
 			err = w.commit(ops)
-			w.db.baton.pass()
 			answer(ops, err)
 			return
 		}

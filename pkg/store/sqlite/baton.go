@@ -1,0 +1,93 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// baton is the queue before SQLite's write lock, which has none and tells nobody
+// when it falls free: between two transactions all of a fleet would sleep, and each
+// time another process would go on, with none of the pages in its cache. Who holds
+// the baton may write for a while; who passes it on wakes the process that waits
+// longest.
+//
+// It is an open file description lock on byte 0 of the seats' file, which is no
+// worker's: the kernel drops it with its holder. No promise depends on it. A
+// program that does not know it is a writer like any other, and a holder that does
+// nothing with it, as it was stopped, is passed by.
+type baton struct {
+	seats *seatFile
+	sleepers
+	held  bool
+	stuck uint32 // the count at which a holder was seen to do nothing
+}
+
+const (
+	batonByte = 0
+	batonLook = 50 * time.Millisecond // a holder may have died without a word
+	// batonStuck is after how long of nobody passing it the holder is taken for
+	// stuck. If it does write, SQLite's own lock makes the others wait.
+	batonStuck = 100 * time.Millisecond
+)
+
+func newBaton(seats *seatFile) (b *baton, err error) {
+	b = &baton{seats: seats}
+	b.sleepers, err = newSleepers(seats.file)
+	return b, err
+}
+
+// take returns when the process has the baton, when whoever has it seems stuck, or
+// when goOn says so.
+func (b *baton) take(goOn func() bool) {
+	var last uint32
+	var since time.Time
+	for goOn() {
+		count := b.passes()
+		if b.held = b.lock(unix.F_WRLCK) == nil; b.held {
+			return
+		}
+		if count == b.stuck && count != 0 {
+			return
+		}
+		if count != last {
+			last, since = count, time.Now()
+		} else if time.Since(since) > batonStuck {
+			b.stuck = count
+			return
+		}
+		b.sleep(count, batonLook)
+	}
+}
+
+// pass lets the next one have the baton, if this process does.
+func (b *baton) pass() {
+	if !b.held {
+		return
+	}
+	b.held = false
+	_ = b.lock(unix.F_UNLCK) // fails only for arguments that are wrong
+	// Two may count at once, as the baton is free: what matters is that it differs
+	// from what a waiter read before it found the baton taken.
+	var count [4]byte
+	binary.NativeEndian.PutUint32(count[:], max(1, b.passes()+1))
+	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
+	b.wake()
+}
+
+// passes counts how often the baton was passed on; 0: never, or there is no telling.
+func (b *baton) passes() uint32 {
+	var count [4]byte
+	if _, err := b.seats.file.ReadAt(count[:], 0); err != nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(count[:])
+}
+
+func (b *baton) lock(kind int16) error {
+	return fcntlLock(b.seats.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: batonByte, Len: 1})
+}
+
+func (b *baton) close() error { return errors.Join(b.sleepers.close(), b.seats.Close()) }
