@@ -21,8 +21,10 @@ CREATE TABLE sync_jobs (
 	id               INTEGER PRIMARY KEY AUTOINCREMENT,
 	job_type         TEXT    NOT NULL,
 	payload          TEXT    NOT NULL CHECK (length(CAST(payload AS BLOB)) <= 1048576),
+	-- Written out, as for a list SQLite makes a b-tree with each INSERT. Older files
+	-- have lists here and at unique_for, which say the same.
 	status           TEXT    NOT NULL DEFAULT 'pending'
-	                 CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
+	                 CHECK (status = 'pending' OR status = 'running' OR status = 'completed' OR status = 'failed' OR status = 'cancelled'),
 	attempts         INTEGER NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND 1000000000),
 	created_at       REAL    NOT NULL DEFAULT ` + now + `,
 	started_at       REAL,
@@ -35,7 +37,7 @@ CREATE TABLE sync_jobs (
 	max_attempts     INTEGER, -- these two: NULL until the first claim, if the job names none
 	timeout          REAL,    -- seconds; 0: none
 	unique_key       TEXT,    -- as long as the job keeps it to itself
-	unique_for       TEXT CHECK (unique_for IN ('active', 'pending', 'forever')),
+	unique_for       TEXT CHECK (unique_for = 'active' OR unique_for = 'pending' OR unique_for = 'forever'),
 	lease_owner      INTEGER, -- sync_workers.id; of the last holder, once it has ended
 	lease_token      INTEGER NOT NULL DEFAULT 0 CHECK (lease_token BETWEEN 0 AND 1000000000000000),
 	lease_expires_at INTEGER, -- ms on the kernel's monotonic clock
