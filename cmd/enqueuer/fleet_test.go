@@ -67,6 +67,6 @@ func die(ts *testscript.TestScript, _ bool, args []string) {
 	claim(ts, s, args[1:])
 	check(ts, q.Close()) // its seat falls free as if its process had ended
 	q, s = seat(ts, args)
-	_, err := s.Reap(context.Background())
+	_, _, err := s.Reap(context.Background())
 	check(ts, errors.Join(err, s.Leave(context.Background()), q.Close()))
 }

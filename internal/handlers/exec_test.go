@@ -327,4 +327,4 @@ func (s *oneJob) Lost(context.Context, []jobs.Holding) (lost []jobs.Ref, err err
 func (s *oneJob) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.Ref, error) {
 	return nil, nil
 }
-func (s *oneJob) Reap(context.Context) ([]jobs.Reaped, error) { return nil, nil }
+func (s *oneJob) Reap(context.Context) ([]jobs.Reaped, bool, error) { return nil, false, nil }

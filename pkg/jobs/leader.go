@@ -31,7 +31,7 @@ const (
 // stored in one loop, as their jobs are made in no time, and each of the
 // program's own in another, as its Jobs may take long.
 func (r *run) leads(ctx context.Context) {
-	lease.Lead(ctx, r.seat, leadership, r.opts.Lease, func(ctx context.Context, held lease.Held) error {
+	lease.Lead(ctx, r.seat, leadership, r.opts.Lease, r.freed, func(ctx context.Context, held lease.Held) error {
 		r.log.Info("leading", zap.Int64("token", held.Token))
 		defer r.log.Info("no longer leading", zap.Int64("token", held.Token))
 		loops, ctx := errgroup.WithContext(ctx)

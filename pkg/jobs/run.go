@@ -34,6 +34,8 @@ type run struct {
 	news     chan struct{} // an attempt has ended, or there may be work
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away
+	stir     chan struct{} // the same: jobs may be running
+	freed    chan struct{} // the same: the leadership may be free
 	gone     chan struct{} // closed when the store is; goneErr says why
 	goneErr  error
 }
@@ -51,6 +53,8 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		held:    make(map[Ref]*attempt),
 		news:    make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
+		stir:    make(chan struct{}, 1),
+		freed:   make(chan struct{}, 1),
 		gone:    make(chan struct{}),
 	}
 }

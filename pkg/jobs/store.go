@@ -97,8 +97,9 @@ type Seat interface {
 	// anywhere, of the types and queues wanted that are not paused.
 	Left(ctx context.Context, want Want) (bool, error)
 	// Reap gives back the jobs of dead workers, and those whose lease has ended.
-	// It writes only if there are any.
-	Reap(ctx context.Context) ([]Reaped, error)
+	// It writes only if there are any. calm says that no job is running, of any
+	// worker: there will be none to give back before Changes delivers.
+	Reap(ctx context.Context) (reaped []Reaped, calm bool, err error)
 	// Changes delivers after somebody committed; several commits may be one delivery.
 	Changes() <-chan struct{}
 	// Leave gives up the seat. Jobs that are still held go back like those of a dead worker.

@@ -77,8 +77,11 @@ func (s *slots) stacks(slot int) string {
 // with its stack, and has the store know how many there are.
 func (r *run) watch(ctx context.Context) {
 	told := 0
-	for after(stuckEvery, ctx.Done()) {
+	for wait := stuckEvery; after(wait, ctx.Done()); {
 		stuck := r.stuck(time.Now())
+		if wait = stuckEvery; len(r.holding()) == 0 {
+			wait = 5 * stuckEvery // an idle process is to sleep
+		}
 		if stuck == told {
 			continue
 		}

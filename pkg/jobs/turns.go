@@ -195,6 +195,8 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 func (t *turns) changed() {
 	t.look, t.told = true, time.Now()
 	signal(t.changes)
+	signal(t.stir)
+	signal(t.freed)
 }
 
 // handedIn forgets the outcomes that the store has taken, and their leases.

@@ -12,6 +12,7 @@ import (
 
 const (
 	reapEvery = 250 * time.Millisecond // a dead worker's jobs are to run again within a second
+	calmEvery = 5 * time.Second        // for what else a dead worker has left: its row, the leadership
 	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
 )
 
@@ -98,13 +99,25 @@ func (r *run) lose(lost []Ref) {
 
 // reaps gives back what dead and stuck workers held.
 func (r *run) reaps(ctx context.Context) {
+	calm := false
 	for {
+		wait, stir := reapEvery, r.stir
+		if calm {
+			wait = calmEvery
+		} else {
+			stir = nil
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(reapEvery):
+		case <-stir:
+			calm = false
+			continue
+		case <-time.After(wait):
 		}
-		reaped, err := r.seat.Reap(ctx)
+		var reaped []Reaped
+		var err error
+		reaped, calm, err = r.seat.Reap(ctx)
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
 			close(r.gone)

@@ -21,7 +21,7 @@ func (s *endless) ID() int64                                          { return 1
 func (s *endless) Close() error                                       { return nil }
 func (s *endless) Changes() <-chan struct{}                           { return nil }
 func (s *endless) Leave(context.Context) error                        { return nil }
-func (s *endless) Reap(context.Context) ([]jobs.Reaped, error)        { return nil, nil }
+func (s *endless) Reap(context.Context) ([]jobs.Reaped, bool, error)  { return nil, false, nil }
 func (s *endless) Left(context.Context, jobs.Want) (bool, error)      { return s.left > 0, nil }
 
 func (s *endless) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.Ref, error) {

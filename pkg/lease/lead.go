@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// electionPause is how often a follower asks whether the lease is free. Asking
-// is a read, and a dead leader's place is to be taken within a second.
-const electionPause = 500 * time.Millisecond
+// A follower asks whether the lease is free when it is told that it may be, but
+// not more often than each electionPause, and at the latest after electionLook:
+// asking is a read, and an idle process is to sleep.
+const (
+	electionPause = 500 * time.Millisecond
+	electionLook  = 5 * time.Second
+)
 
 // lastWords is how long a leader that steps down may take to say so: a lease
 // that is not given back ends by itself.
@@ -22,10 +26,11 @@ const lastWords = 500 * time.Millisecond
 //
 // When work returns, the lease is released, and Lead follows again. An error
 // of the store's or of work's goes to report, if that isn't nil, and Lead goes on
-// after a pause.
-func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work func(context.Context, Held) error, report func(error)) {
+// after a pause. A word from told says that the lease may be free; where told is
+// nil, nobody says so.
+func Lead(ctx context.Context, store Store, name string, ttl time.Duration, told <-chan struct{}, work func(context.Context, Held) error, report func(error)) {
 	for {
-		err := follow(ctx, store, name, ttl, work)
+		err := follow(ctx, store, name, ttl, told, work)
 		if ctx.Err() != nil {
 			return
 		}
@@ -44,7 +49,7 @@ func Lead(ctx context.Context, store Store, name string, ttl time.Duration, work
 }
 
 // follow waits until it holds the lease and then leads once.
-func follow(ctx context.Context, store Store, name string, ttl time.Duration, work func(context.Context, Held) error) error {
+func follow(ctx context.Context, store Store, name string, ttl time.Duration, told <-chan struct{}, work func(context.Context, Held) error) error {
 	for {
 		start := time.Now()
 		held, err := store.Acquire(ctx, name, ttl)
@@ -57,7 +62,14 @@ func follow(ctx context.Context, store Store, name string, ttl time.Duration, wo
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(min(electionPause, ttl/3)):
+		case <-time.After(min(electionLook, ttl/3)):
+			continue
+		case <-told:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Until(start.Add(min(electionPause, ttl/3)))):
 		}
 	}
 }

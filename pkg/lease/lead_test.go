@@ -13,7 +13,10 @@ import (
 )
 
 // A follower asks at least as often as this.
-const electionPause = 500 * time.Millisecond
+const (
+	electionPause = 500 * time.Millisecond
+	electionLook  = 5 * time.Second
+)
 
 // grants is one named lease, as a store keeps it.
 type grants struct {
@@ -21,7 +24,8 @@ type grants struct {
 	owner   string // "": free
 	token   int64
 	expires time.Time
-	down    error // what every call returns
+	down    error           // what every call returns
+	told    []chan struct{} // of a release
 }
 
 func (g *grants) change(fn func()) {
@@ -70,6 +74,12 @@ func (s seat) Release(ctx context.Context, held lease.Held) error {
 		return lease.ErrLost
 	}
 	s.owner = ""
+	for _, told := range s.told {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -85,9 +95,11 @@ type term struct {
 // ends when it is told to or when its context does.
 func lead(ctx context.Context, g *grants, who string, terms chan<- term, report func(error)) (done chan error) {
 	done = make(chan error, 1)
+	told := make(chan struct{}, 1)
+	g.change(func() { g.told = append(g.told, told) })
 	go func() {
 		defer close(done)
-		lease.Lead(ctx, seat{g, who}, "lamp", ttl, func(ctx context.Context, held lease.Held) error {
+		lease.Lead(ctx, seat{g, who}, "lamp", ttl, told, func(ctx context.Context, held lease.Held) error {
 			t := term{Held: held, who: who, ctx: ctx, end: make(chan error, 1)}
 			terms <- t
 			select {
@@ -158,7 +170,7 @@ func TestLeadTakesOver(t *testing.T) {
 		start := time.Now()
 		done := lead(ctx, g, "a", terms, func(err error) { t.Errorf("reported: %v", err) })
 		leader := <-terms
-		if took := time.Since(start); took < ttl || took > ttl+electionPause {
+		if took := time.Since(start); took < ttl || took > ttl+electionLook {
 			t.Errorf("took over after %v, want %v", took, ttl)
 		}
 		if leader.Token != 8 {

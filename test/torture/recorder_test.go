@@ -166,9 +166,9 @@ func (s *recordedSeat) Renew(ctx context.Context, ttl time.Duration, holding []j
 	return lost, err
 }
 
-func (s *recordedSeat) Reap(ctx context.Context) ([]jobs.Reaped, error) {
+func (s *recordedSeat) Reap(ctx context.Context) ([]jobs.Reaped, bool, error) {
 	from := monotonic()
-	reaped, err := s.Seat.Reap(ctx)
+	reaped, calm, err := s.Seat.Reap(ctx)
 	if len(reaped) > 0 || err != nil {
 		e := answer(err)
 		e.Op, e.From = "reap", from
@@ -177,7 +177,7 @@ func (s *recordedSeat) Reap(ctx context.Context) ([]jobs.Reaped, error) {
 		}
 		s.add(e)
 	}
-	return reaped, err
+	return reaped, calm, err
 }
 
 func (s *recordedSeat) Leave(ctx context.Context) error {

@@ -34,7 +34,7 @@ func TestClockStepsBack(t *testing.T) {
 			var seats []jobs.Seat
 			reap := func() {
 				for _, s := range seats {
-					if _, err := s.Reap(t.Context()); err != nil {
+					if _, _, err := s.Reap(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -88,7 +88,7 @@ func TestClockStepsBackKeepsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	reap := func() (n int) {
-		reaped, err := seat.Reap(t.Context())
+		reaped, _, err := seat.Reap(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestClockStepsBackInACommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seat.Reap(t.Context()); err != nil { // to know the clock
+	if _, _, err := seat.Reap(t.Context()); err != nil { // to know the clock
 		t.Fatal(err)
 	}
 	enqueued, reaped := make(chan error, 1), make(chan error, 1)
@@ -152,7 +152,7 @@ func TestClockStepsBackInACommit(t *testing.T) {
 	<-inCommit
 	offset.Store(0)
 	go func() {
-		_, err := seat.Reap(context.Background())
+		_, _, err := seat.Reap(context.Background())
 		reaped <- err
 	}()
 	tick := time.NewTicker(time.Millisecond)
@@ -190,7 +190,7 @@ func TestClockStepsBackOverBadRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seat.Reap(t.Context()); err != nil { // to know the clock
+	if _, _, err := seat.Reap(t.Context()); err != nil { // to know the clock
 		t.Fatal(err)
 	}
 	if _, err := db.Enqueue(t.Context(), jobs.New{Type: "A", Payload: []byte(`1`)}); err != nil {
@@ -211,7 +211,7 @@ func TestClockStepsBackOverBadRow(t *testing.T) {
 	if err := doomed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if reaped, err := seat.Reap(t.Context()); err == nil || len(reaped) != 1 {
+	if reaped, _, err := seat.Reap(t.Context()); err == nil || len(reaped) != 1 {
 		t.Errorf("reaped %+v, %v; want the job, and an error", reaped, err)
 	}
 }
@@ -229,7 +229,7 @@ func TestClockStepsBackOverStarts(t *testing.T) {
 			join := func() jobs.Seat {
 				s, err := db.Join(t.Context(), jobs.Info{})
 				if err == nil {
-					_, err = s.Reap(t.Context())
+					_, _, err = s.Reap(t.Context())
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -257,7 +257,7 @@ func TestClockStepsBackOverStarts(t *testing.T) {
 			}
 			offset.Store(0)
 			if stays {
-				_, err = seat.Reap(t.Context())
+				_, _, err = seat.Reap(t.Context())
 			} else {
 				err = seat.Leave(t.Context())
 				seat = join()

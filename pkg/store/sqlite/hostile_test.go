@@ -212,7 +212,7 @@ func TestAnotherBoot(t *testing.T) {
 	if _, err := seat.Acquire(t.Context(), "leader", time.Minute); err != nil {
 		t.Errorf("the leadership of another boot: %v", err)
 	}
-	reaped, err := seat.Reap(t.Context())
+	reaped, _, err := seat.Reap(t.Context())
 	if err != nil || len(reaped) != 1 || reaped[0].Ref != c.Ref {
 		t.Errorf("reaped %+v, %v", reaped, err)
 	}
@@ -236,7 +236,7 @@ func TestOddRows(t *testing.T) {
 	shell(t, path, fmt.Sprintf(`UPDATE sync_jobs SET status = 'running', lease_owner = %d WHERE id = %d`, seat.ID(), odd.ID))
 	reaped := 0
 	for deadline := time.Now().Add(20 * time.Second); reaped == 0 && time.Now().Before(deadline); {
-		list, err := seat.Reap(t.Context())
+		list, _, err := seat.Reap(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

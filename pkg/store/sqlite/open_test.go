@@ -158,7 +158,7 @@ func TestMigratedMeanwhile(t *testing.T) {
 	for name, use := range map[string]func(*sqlite.DB, jobs.Seat) error{
 		"Enqueue": func(db *sqlite.DB, _ jobs.Seat) error { _, err := db.Enqueue(t.Context(), n); return err },
 		"Write":   func(db *sqlite.DB, _ jobs.Seat) error { return db.Write(t.Context(), nil, n) },
-		"Reap":    func(_ *sqlite.DB, seat jobs.Seat) error { _, err := seat.Reap(t.Context()); return err },
+		"Reap":    func(_ *sqlite.DB, seat jobs.Seat) error { _, _, err := seat.Reap(t.Context()); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, seat := joined(t)

@@ -82,7 +82,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	row := jobs.ScheduleRow{StoredSchedule: jobs.StoredSchedule{Name: "s", Spec: "@every 1s", Missed: jobs.MissedSkip}, NextAt: 1}
 	errBring := s.Bring(ctx, held, row)
 	errTick := s.Tick(ctx, held, jobs.Due{Name: "s", At: row.NextAt.Time(), Next: time.Now()}, n)
-	_, errReap := s.Reap(ctx)
+	_, _, errReap := s.Reap(ctx)
 	errCall := s.lastCall(ctx, []jobs.Ref{{ID: 99, Token: 1}})
 	errDead := db.writer.do(ctx, func(tx *tx) error {
 		_, err := s.giveBack(tx, jobs.EndedStuck, stuckNow, int64(99), int64(1), tx.mono)

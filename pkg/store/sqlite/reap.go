@@ -29,6 +29,8 @@ type reaper struct {
 	stood    time.Time // when the file, or this process, was last seen to stand still
 	version  uint32    // of the data at the last look, if the write lock was held then; else 0
 	still    time.Time // since when the file stands still: the lock is held and nothing committed
+	fleet    []member  // at the last look
+	idle     uint32    // the version then, if no job was running: until it changes, nothing does; else 0
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -36,9 +38,9 @@ type reaper struct {
 // A dead worker is one whose byte is free: that can't be undone, as a number is
 // never given again, so its jobs go back at once. A held byte with an ended
 // lease is a stopped or a stuck one.
-func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
+func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err error) {
 	if err := s.db.stillThere(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	began := time.Now()
 	if failed := wrapError("follow the wall clock", s.followClock(ctx)); failed != nil {
@@ -48,30 +50,21 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if time.Since(began) > grace/4 {
 		s.reaper.pause(time.Now()) // it may have waited for the write lock
 	}
-	var all []member
-	expired := make(map[jobs.Ref]bool)
-	if err := s.db.read(s.db.known); err != nil {
-		return nil, err
-	}
 	version, err := s.db.commits()
 	if err != nil {
-		return nil, wrapError("look for the dead", err)
+		return nil, false, wrapError("look for the dead", err)
 	}
-	err = s.db.read(func(c *conn) (err error) {
-		if all, err = s.db.members(c); err != nil {
-			return err
+	expired := make(map[jobs.Ref]bool)
+	if version == 0 || version != s.reaper.idle { // else all is as it was
+		if err := s.lookAround(version, expired); err != nil {
+			return nil, false, wrapError("look for the dead", err)
 		}
-		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
-			refsInto(expired), s.db.clock.Now())
-	})
-	if err != nil {
-		return nil, wrapError("look for the dead", err)
 	}
 	var dead []member
-	for _, m := range all {
+	for _, m := range s.reaper.fleet {
 		alive, err := s.db.seated(m)
 		if err != nil {
-			return nil, wrapError("look for the dead", err)
+			return nil, false, wrapError("look for the dead", err)
 		}
 		if !alive {
 			dead = append(dead, m)
@@ -79,7 +72,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	}
 	locked, _, err := testLock(s.db.shm, walWriteLock)
 	if err != nil {
-		return nil, wrapError("look for the dead", err)
+		return nil, false, wrapError("look for the dead", err)
 	}
 	now := time.Now()
 	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
@@ -89,10 +82,35 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, err error) {
 	if len(dead) > 0 || len(stuck) > 0 {
 		if reaped, err = s.take(ctx, dead, stuck); err != nil {
 			s.reaper.pause(time.Now()) // who could not be reaped could not renew either
-			return nil, wrapError("reap", err)
+			return nil, false, wrapError("reap", err)
 		}
 	}
-	return reaped, wrapError("reap", s.lastCall(ctx, fresh))
+	// Without the watcher nobody would tell.
+	calm = s.reaper.idle != 0 && s.watcher.notify != nil
+	return reaped, calm, wrapError("reap", s.lastCall(ctx, fresh))
+}
+
+// lookAround reads who is of the fleet, and which leases have ended.
+func (s *seat) lookAround(version uint32, expired map[jobs.Ref]bool) error {
+	s.reaper.idle = 0
+	return s.db.read(func(c *conn) (err error) {
+		if err := s.db.known(c); err != nil {
+			return err
+		}
+		if s.reaper.fleet, err = s.db.members(c); err != nil {
+			return err
+		}
+		idle := true
+		err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'running' LIMIT 1`, func(*sqlite3.Stmt) error { idle = false; return nil })
+		if err == nil && idle {
+			s.reaper.idle = version
+		}
+		if err != nil || idle {
+			return err
+		}
+		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
+			refsInto(expired), s.db.clock.Now())
+	})
 }
 
 // take gives back what the dead held, and the jobs of stuck attempts.

@@ -96,13 +96,13 @@ const (
 func (t *tx) promote() (next time.Duration, err error) {
 	for start := time.Now(); ; {
 		next, due, err := nextDue(t.conn, t.now)
-		if err != nil || !due || time.Since(start) > promoteTime {
+		if err != nil || !due {
 			return next, err
 		}
 		if _, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
 			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`,
-			t.now, promoteBite); err != nil {
-			return 0, err
+			t.now, promoteBite); err != nil || time.Since(start) > promoteTime {
+			return next, err // the next turn goes on
 		}
 	}
 }

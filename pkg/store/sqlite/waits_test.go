@@ -112,7 +112,7 @@ func TestJoinAfterAStandstill(t *testing.T) {
 	defer look.Stop()
 	for deadline := freed.Add(20 * time.Second); ; <-look.C {
 		began := time.Now()
-		reaped, err := seat.Reap(t.Context())
+		reaped, _, err := seat.Reap(t.Context())
 		switch {
 		case err != nil:
 			t.Fatal(err)

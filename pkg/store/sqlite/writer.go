@@ -166,13 +166,17 @@ func (w *writer) take() []*op {
 // loop writes groups until the store is closed, and then refuses what waits.
 func (w *writer) loop() {
 	defer close(w.done)
-	look := time.NewTicker(walLook)
+	look := time.NewTimer(walLook)
 	defer look.Stop()
 	for w.db.alive.Err() == nil {
 		select {
 		case <-w.wake:
 		case <-look.C:
-			w.bound()
+			if w.bound(); w.wal.over.IsZero() {
+				look.Reset(5 * walLook) // an idle process is to sleep
+			} else {
+				look.Reset(walLook)
+			}
 		case <-w.db.alive.Done():
 		}
 		for w.wanted() && w.db.alive.Err() == nil {

@@ -51,7 +51,7 @@ func (f *fixture) reapUntil(seat jobs.Seat) (reaped []jobs.Reaped) {
 	f.Helper()
 	f.eventually("something to reap", func() bool {
 		var err error
-		if reaped, err = seat.Reap(f.ctx); err != nil {
+		if reaped, _, err = seat.Reap(f.ctx); err != nil {
 			f.Fatal(err)
 		}
 		return len(reaped) > 0
@@ -66,7 +66,7 @@ func testReapDead(t *testing.T, f *fixture) {
 	dead, seat, other := f.join(doomed), f.join(f.store), f.join(f.another())
 	f.enqueue(jobs.New{}, jobs.New{})
 	lost, kept := f.claimOne(dead), f.claimOne(other)
-	if reaped, err := seat.Reap(f.ctx); err != nil || len(reaped) != 0 {
+	if reaped, _, err := seat.Reap(f.ctx); err != nil || len(reaped) != 0 {
 		t.Fatalf("reaped %+v, %v while all live", reaped, err)
 	}
 	if err := doomed.Close(); err != nil { // as a process's end does it: nothing is said
