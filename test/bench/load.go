@@ -41,16 +41,17 @@ const loadMinPayload = 40
 func (o *loadOptions) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("loadtest", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.IntVar(&o.Jobs, "jobs", 100_000, "`N` jobs in all")
-	f.DurationVar(&o.Duration, "duration", 0, "`D` of enqueuing (30s, 10m), in place of --jobs; what has\nended stays in the file, which grows")
-	f.IntVar(&o.Rate, "rate", 0, "`N` jobs a second, of all producers; 0: as fast as they can,\nand latency is the wait behind all that came before")
-	f.IntVar(&o.Producers, "producers", 1, fmt.Sprintf("`N` processes that enqueue, each with %d callers of one job\nat a time", loadCallers))
-	f.IntVar(&o.Processes, "processes", 4, "`N` worker processes")
-	f.IntVar(&o.Slots, "slots", 16, "`N` handlers at once in each of them")
-	f.DurationVar(&o.Work, "work", 5*time.Millisecond, "`D` that a handler takes: it waits, it does not compute")
-	f.IntVar(&o.Payload, "payload", 100, fmt.Sprintf("`N` bytes of JSON a job, %d to %d", loadMinPayload, jobs.MaxPayload))
-	f.StringVar(&o.DB, "db", "", "`PATH` of the database, which is kept; not given: a temporary\none in this folder")
-	f.BoolVar(&o.JSON, "json", false, "print one JSON object; times in it are microseconds")
+	// The first word is what the value is called; none: there is no value.
+	f.IntVar(&o.Jobs, "jobs", 100_000, "N jobs in all")
+	f.DurationVar(&o.Duration, "duration", 0, "D (30s, 10m) of enqueuing, in place of --jobs; what has\nended stays in the file, which grows")
+	f.IntVar(&o.Rate, "rate", 0, "N jobs a second, of all producers; 0: as fast as they can,\nand latency is the wait behind all that came before")
+	f.IntVar(&o.Producers, "producers", 1, fmt.Sprintf("N processes that enqueue, each with %d callers of one job\nat a time", loadCallers))
+	f.IntVar(&o.Processes, "processes", 4, "N worker processes")
+	f.IntVar(&o.Slots, "slots", 16, "N handlers at once in each of them")
+	f.DurationVar(&o.Work, "work", 5*time.Millisecond, "D (5ms, 1s) for which a handler waits")
+	f.IntVar(&o.Payload, "payload", 100, fmt.Sprintf("N bytes of JSON a job, %d to %d", loadMinPayload, jobs.MaxPayload))
+	f.StringVar(&o.DB, "db", "", "PATH of the database, which is kept; not given: a temporary\none in this folder")
+	f.BoolVar(&o.JSON, "json", false, " print one JSON object; times in it are microseconds")
 	return f
 }
 
@@ -119,8 +120,8 @@ func load(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 func help(f *flag.FlagSet, w io.Writer) error {
 	fmt.Fprint(w, loadHelp)
 	f.VisitAll(func(f *flag.Flag) {
-		value, usage := flag.UnquoteUsage(f)
-		usage = strings.TrimPrefix(strings.TrimPrefix(usage, value+" "), "of ")
+		value, _, _ := strings.Cut(f.Usage, " ")
+		usage := strings.TrimSpace(f.Usage)
 		switch f.DefValue {
 		case "", "0", "0s", "false":
 		default:
