@@ -117,7 +117,7 @@ func (l *loadRun) take(e loadEvent) error {
 	}
 	l.died++
 	l.clearLine()
-	fmt.Fprintf(l.stderr, "worker %d ended: %v; the others go on\n", p.Number, e.err)
+	fmt.Fprintf(l.stderr, "worker %d ended: %v; the others go on\n", p.Number, p.cmd.ProcessState)
 	if l.count("worker") == 0 && !l.stopping {
 		return errors.New("no worker is left")
 	}
