@@ -80,7 +80,7 @@ func (l *loadRun) result() (r loadResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := l.look(l.file, 0); err != nil {
+	if err := l.look(l.file); err != nil {
 		return r, err
 	}
 	c, err := l.file.census()
@@ -104,7 +104,7 @@ func (l *loadRun) result() (r loadResult, err error) {
 	if r.Commits > 0 {
 		r.JobsPerCommit = float64(r.Completed) / float64(r.Commits)
 	}
-	if l.first.n > 0 && l.last.n > 0 {
+	if l.first.completed.TotalCount() > 0 && l.last.completed.TotalCount() > 0 {
 		r.Drift = &loadDrift{l.first.tenth(), l.last.tenth()}
 	}
 	return r, nil

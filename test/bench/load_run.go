@@ -87,7 +87,7 @@ func (l *loadRun) until(ctx context.Context, look <-chan time.Time, ok func() (b
 				return err
 			}
 		case <-look:
-			if err := l.look(l.file, l.Duration); err != nil {
+			if err := l.look(l.file); err != nil {
 				return err
 			}
 			l.progress()

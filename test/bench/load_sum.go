@@ -76,32 +76,32 @@ func (s *loadSum) add(kind string, r loadReport, duration time.Duration) {
 	}
 	if w := s.window(duration); w != nil && !r.Ready {
 		w.add(r)
+		w.size = s.size
 	}
 }
 
-// window is the one that is open now, if one is.
+// window is the one that is open now, if one is. It stays open until a job was
+// completed in it.
 func (s *loadSum) window(duration time.Duration) *loadWindow {
-	switch since := time.Since(s.began); {
-	case s.began.IsZero() || duration == 0 || since > duration:
+	since := time.Since(s.began)
+	switch {
+	case s.began.IsZero() || duration == 0:
 		return nil
-	case since <= duration/10:
+	case since <= duration/10 || s.first.completed.TotalCount() == 0:
 		return &s.first
-	case since >= duration/10*9:
+	case since >= duration/10*9 && (since <= duration || s.last.completed.TotalCount() == 0):
 		return &s.last
 	}
 	return nil
 }
 
 // look looks at the file's size.
-func (s *loadSum) look(f *loadFile, duration time.Duration) (err error) {
+func (s *loadSum) look(f *loadFile) (err error) {
 	var wal int64
 	if s.size, wal, err = f.sizes(); err != nil {
 		return err
 	}
 	s.walPeak = max(s.walPeak, wal)
-	if w := s.window(duration); w != nil {
-		w.size = s.size
-	}
 	return nil
 }
 
