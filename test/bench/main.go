@@ -29,7 +29,10 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Writer) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "load" {
+		return load(ctx, args[1:], stdin, stdout, stderr)
+	}
 	if len(args) == 2 && args[0] == "role" {
 		var r role
 		if err := json.Unmarshal([]byte(args[1]), &r); err != nil {

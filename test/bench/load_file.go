@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+// loadFile looks at the database from outside: with the driver alone, past all that
+// is Shoal's.
+type loadFile struct {
+	path string
+	conn *sqlite3.Conn
+	shm  *os.File
+}
+
+// openLoadFile opens a database that is open elsewhere, too: its -shm file is there.
+func openLoadFile(path string) (*loadFile, error) {
+	conn, err := sqlite3.OpenFlags("file:"+path, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
+	if err != nil {
+		return nil, err
+	}
+	f := &loadFile{path: path, conn: conn}
+	err = errors.Join(conn.BusyTimeout(10*time.Second), conn.Exec(`SELECT count(*) FROM sync_jobs`))
+	if err == nil {
+		f.shm, err = os.Open(path + "-shm")
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return f, nil
+}
+
+func (f *loadFile) close() { _, _ = f.shm.Close(), f.conn.Close() }
+
+// commits is SQLite's own count of the commits to the file, whoever they are of
+// (iChange of https://sqlite.org/walformat.html, 2.1). As long as f is open it goes on.
+func (f *loadFile) commits() (uint32, error) {
+	var count [4]byte
+	_, err := f.shm.ReadAt(count[:], 8)
+	return binary.NativeEndian.Uint32(count[:]), err
+}
+
+// sizes are those of the database, with what is in its -wal file alone as yet, and
+// of that file, in bytes.
+func (f *loadFile) sizes() (db, wal int64, err error) {
+	n, err := f.row(`SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`)
+	if err != nil {
+		return 0, 0, err
+	}
+	if info, err := os.Stat(f.path + "-wal"); err == nil {
+		wal = info.Size()
+	}
+	return n[0], wal, nil
+}
+
+// left says whether any job has not ended; each part of it is a look into an index.
+func (f *loadFile) left() (bool, error) {
+	n, err := f.row(`SELECT EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1)
+		OR EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0)
+		OR EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'running')`)
+	return err == nil && n[0] == 1, err
+}
+
+// loadCensus counts the jobs in the file.
+type loadCensus struct {
+	All, Completed, Pending, Running, Failed int64
+	// Again is how many were claimed more than once.
+	Again int64
+	// Unexplained is how many of the completed were attempted more often than
+	// attempts of them are known to have ended otherwise.
+	Unexplained int64
+}
+
+func (f *loadFile) census() (c loadCensus, err error) {
+	n, err := f.row(`SELECT count(*), count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'pending'),
+		count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE status = 'failed'),
+		count(*) FILTER (WHERE lease_token > 1), count(*) FILTER (WHERE status = 'completed'
+			AND attempts <> 1 + (SELECT count(*) FROM sync_job_errors e WHERE e.job_id = j.id)) FROM sync_jobs j`)
+	if err != nil {
+		return c, err
+	}
+	return loadCensus{n[0], n[1], n[2], n[3], n[4], n[5], n[6]}, nil
+}
+
+// row is the one row of a query for numbers.
+func (f *loadFile) row(query string) (numbers []int64, err error) {
+	stmt, _, err := f.conn.Prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Close()
+	if stmt.Step() {
+		for i := range stmt.ColumnCount() {
+			numbers = append(numbers, stmt.ColumnInt64(i))
+		}
+	}
+	return numbers, stmt.Err()
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+)
+
+// loadProcess is one process of the fleet.
+type loadProcess struct {
+	loadRole
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	ready bool
+	ended bool
+}
+
+// loadEvent is a process's report, or its end.
+type loadEvent struct {
+	*loadProcess
+	report loadReport
+	ended  bool
+	err    error
+}
+
+// start starts a copy of this program, and has somebody listen to it.
+func (l *loadRun) start(kind string, number int) error {
+	r := loadRole{Kind: kind, Number: number, loadOptions: l.loadOptions}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	p := &loadProcess{loadRole: r, cmd: exec.Command(self, "load", "role", string(text))}
+	p.cmd.Stderr = l.stderr
+	p.cmd.SysProcAttr = loadSysProcAttr()
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	l.processes = append(l.processes, p)
+	go func() {
+		reports := json.NewDecoder(stdout)
+		for {
+			e := loadEvent{loadProcess: p}
+			if reports.Decode(&e.report) != nil { // its end, which Wait tells more of
+				break
+			}
+			l.events <- e
+		}
+		l.events <- loadEvent{loadProcess: p, ended: true, err: p.cmd.Wait()}
+	}()
+	return nil
+}
+
+// running are the processes of a kind that have not ended.
+func (l *loadRun) running(kind string) func(yield func(*loadProcess) bool) {
+	return func(yield func(*loadProcess) bool) {
+		for _, p := range l.processes {
+			if p.Kind == kind && !p.ended && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func (l *loadRun) count(kind string) (n int) {
+	for range l.running(kind) {
+		n++
+	}
+	return n
+}
+
+func (l *loadRun) allReady() bool {
+	for _, p := range l.processes {
+		if !p.ready && !p.ended {
+			return false
+		}
+	}
+	return true
+}
+
+// stop has all processes of a kind end.
+func (l *loadRun) stop(kind string) {
+	for p := range l.running(kind) {
+		_ = p.stdin.Close() // it may have ended by itself
+	}
+}
+
+// kill ends what still runs, and waits for it: the database may be removed then.
+func (l *loadRun) kill() {
+	for _, p := range l.processes {
+		if !p.ended {
+			_ = p.cmd.Process.Kill()
+		}
+	}
+	for l.count("worker")+l.count("producer") > 0 {
+		if e := <-l.events; e.ended {
+			e.loadProcess.ended = true
+		}
+	}
+}
