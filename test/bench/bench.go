@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
 )
 
@@ -21,8 +20,8 @@ type sizes struct {
 	Jobs                   int // of a run
 	River, Backlite, Asynq int // jobs of a peer's run
 	Processes              []int
-	Enqueues, Batches      int // jobs enqueued one a call, and in batches
-	Wakes, Inserts         int // jobs that wake an idle fleet, by Enqueue and by a plain INSERT
+	Enqueues, Batches      int           // jobs enqueued one a call, and in batches
+	Wakes, Inserts         int           // jobs that wake an idle fleet, by Enqueue and by a plain INSERT
 	Settle                 time.Duration // that an idle fleet has for itself before it is measured: it elects a leader
 	Idle                   time.Duration
 	Herd                   int // idle workers, of which one gets a job
@@ -97,13 +96,17 @@ func (b *bench) measure(ctx context.Context, only []string) (groups []group, err
 		}
 		begin := time.Now()
 		g := group{Name: m.name, Title: m.title}
-		if err := m.run(ctx, b, &g); err != nil {
+		err := m.run(ctx, b, &g)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever else went wrong, went wrong by that
+		}
+		if err != nil {
 			return groups, fmt.Errorf("%s: %w", m.name, err)
 		}
 		g.Seconds = time.Since(begin).Seconds()
 		fmt.Fprintf(b.stdout, "\n%s (%.0f s)\n", g.Title, g.Seconds)
 		for _, f := range g.Figures {
-			f.print(b.stdout)
+			f.row(b.stdout)
 		}
 		groups = append(groups, g)
 	}
@@ -149,13 +152,10 @@ func fill(ctx context.Context, db string, n int) error {
 	if err != nil {
 		return err
 	}
-	defer q.Close()
-	for i := 0; i < n; i += batch {
-		if _, err := jobs.EnqueueMany(ctx, q, noop, make([]int, min(batch, n-i))); err != nil {
-			return err
-		}
+	if err := q.Close(); err != nil || n == 0 {
+		return err
 	}
-	return nil
+	return raw(db, pending(n, noop, 0, "1000", 1))
 }
 
 // write leaves the raw numbers and the pictures in a folder.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,6 +20,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "role" {
 		main()
 		return
+	}
+	// The race detector keeps each process for a second at its end.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -127,5 +133,14 @@ func TestUsage(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
 		}
+	}
+}
+
+// TestNotMeasured: what was not measured is in the table, with the reason.
+func TestNotMeasured(t *testing.T) {
+	var table bytes.Buffer
+	notMeasured("asynq", "redis-server: not found").row(&table)
+	if got := table.String(); !strings.Contains(got, "asynq") || !strings.Contains(got, "not measured") || !strings.Contains(got, "redis-server: not found") {
+		t.Errorf("%q", got)
 	}
 }

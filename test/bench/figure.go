@@ -99,10 +99,10 @@ func thousands(s string) string {
 	return whole + "." + fraction
 }
 
-// print is a line of the table: 80 columns.
-func (f figure) print(w io.Writer) {
+// row is a line of the table: 80 columns.
+func (f figure) row(w io.Writer) {
 	if f.Not != "" {
-		fmt.Fprintf(w, "  %s not measured: %s\n", pad(f.Name, 42), f.Not)
+		fmt.Fprintf(w, "  %s not measured\n      %s\n", pad(f.Name, 42), f.Not)
 		return
 	}
 	goal, reached := "", ""

@@ -43,7 +43,7 @@ func wake(ctx context.Context, b *bench, g *group) error {
 			number("of that the claim and its commit, p50", claim, "ms"),
 			number(fmt.Sprintf("missed, of %d", from.jobs), float64(from.jobs-len(waits)), "").atMost(0))
 		l := line{Name: from.what}
-		for _, p := range []float64{0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1} {
+		for _, p := range []float64{0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1} {
 			l.Points = append(l.Points, [2]float64{p, max(0.01, percentile(waits, p))})
 		}
 		picture.Lines = append(picture.Lines, l)

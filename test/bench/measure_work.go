@@ -38,19 +38,20 @@ func one(ctx context.Context, b *bench, g *group) error {
 // many is throughput over processes.
 func many(ctx context.Context, b *bench, g *group) error {
 	ours, theirs := line{Name: "Shoal"}, line{Name: "bare loops"}
-	compare := func(n, slots, rounds int) (worker, bare []float64, last []report, err error) {
+	compare := func(n, rounds, jobs int) (worker, bare, shares []float64, err error) {
 		for range rounds {
-			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: slots, Jobs: b.Jobs})
+			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: 50, Jobs: jobs})
 			if err != nil {
 				return nil, nil, nil, err
 			}
 			bare = append(bare, total(reports).rate())
-			if last, err = b.work(ctx, n, role{Kind: "worker", Slots: slots, Jobs: b.Jobs}); err != nil {
+			if reports, err = b.work(ctx, n, role{Kind: "worker", Slots: 50, Jobs: jobs}); err != nil {
 				return nil, nil, nil, err
 			}
-			worker = append(worker, total(last).rate())
+			worker = append(worker, total(reports).rate())
+			shares = append(shares, least(reports))
 		}
-		return worker, bare, last, nil
+		return worker, bare, shares, nil
 	}
 	eight := slices.Max(b.Processes)
 	if slices.Contains(b.Processes, 8) {
@@ -58,11 +59,11 @@ func many(ctx context.Context, b *bench, g *group) error {
 	}
 	var atEight []float64
 	for _, n := range b.Processes {
-		rounds := 1
+		rounds, jobs := 1, b.Jobs/2 // a point of the picture
 		if n == eight {
-			rounds = b.Rounds
+			rounds, jobs = b.Rounds, b.Jobs
 		}
-		worker, bare, reports, err := compare(n, 50, rounds)
+		worker, bare, shares, err := compare(n, rounds, jobs)
 		if err != nil {
 			return err
 		}
@@ -75,13 +76,13 @@ func many(ctx context.Context, b *bench, g *group) error {
 		what := fmt.Sprintf("%d processes × 50", n)
 		g.add(median(what, worker, "jobs/s"), median(fmt.Sprintf("%d bare loops × 50", n), bare, "jobs/s"),
 			ratio(what+" / bare loops", worker, bare).atLeast(0.8),
-			number("least share of a process / fair share", least(reports), "x").atLeast(0.5))
+			number("least share of a process / fair share", slices.Min(shares), "x").atLeast(0.5))
 	}
 	most := slices.Max(b.Processes)
 	var small []float64
 	h := newHistogram()
 	for range b.Rounds {
-		reports, err := b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs})
+		reports, err := b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs / 2})
 		if err != nil {
 			return err
 		}

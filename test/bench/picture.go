@@ -72,9 +72,7 @@ func (p *picture) svg(under string) string {
 		case p.Lines[0].Labels != nil:
 			label = p.Lines[0].Labels[i]
 		case p.Percentiles:
-			if label = percentileText(point[0]); label == "" {
-				continue
-			}
+			label = percentileText(point[0])
 		}
 		fmt.Fprintf(&s, `<path class="grid" d="M%.1f %dv6"/>`+"\n", at, bottom)
 		write("quiet", "middle", at, bottom+20, label)
@@ -171,9 +169,11 @@ func tickText(v float64) string {
 	return fmt.Sprintf("%.4g", v)
 }
 
-// percentileText is empty for those that would stand too close.
 func percentileText(p float64) string {
-	return map[float64]string{0.01: "p1", 0.5: "p50", 0.75: "p75", 0.9: "p90", 0.95: "p95", 0.99: "p99", 0.999: "p99.9", 1: "longest"}[p]
+	if p == 1 {
+		return "longest"
+	}
+	return fmt.Sprintf("p%.4g", 100*p)
 }
 
 // apart moves the names of two lines that end at the same height.
