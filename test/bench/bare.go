@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -25,18 +24,12 @@ const (
 // claimed last and claims for all slots, in one durable transaction after the
 // other, with prepared statements and nothing around them: no handlers, no
 // leases that anybody renews, no history, no wake-up.
-func bare(r role, started io.Writer, begin func() error) (report, error) {
-	conn, err := sqlite3.Open("file:" + r.DB)
+func bare(r role, s stage) (report, error) {
+	conn, err := openRaw(r.DB)
 	if err != nil {
 		return report{}, err
 	}
 	defer conn.Close()
-	if err := conn.BusyTimeout(time.Minute); err != nil {
-		return report{}, err
-	}
-	if err := conn.Exec(`PRAGMA synchronous = FULL`); err != nil {
-		return report{}, err
-	}
 	finish, _, err := conn.PrepareFlags(bareFinish, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return report{}, err
@@ -48,8 +41,7 @@ func bare(r role, started io.Writer, begin func() error) (report, error) {
 	}
 	defer claim.Close()
 
-	fmt.Fprintln(started, "ready")
-	if err := begin(); err != nil {
+	if err := s.begin(); err != nil {
 		return report{}, err
 	}
 	var out report
@@ -89,28 +81,4 @@ func bare(r role, started io.Writer, begin func() error) (report, error) {
 			return out, nil
 		}
 	}
-}
-
-// step runs a prepared statement.
-func step(s *sqlite3.Stmt, row func(*sqlite3.Stmt), args ...any) error {
-	for i, arg := range args {
-		var err error
-		switch v := arg.(type) {
-		case int64:
-			err = s.BindInt64(i+1, v)
-		case float64:
-			err = s.BindFloat(i+1, v)
-		case string:
-			err = s.BindText(i+1, v)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for s.Step() {
-		if row != nil {
-			row(s)
-		}
-	}
-	return s.Reset()
 }

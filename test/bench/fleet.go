@@ -10,13 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // process is a copy of this program that plays a role.
 type process struct {
 	role
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	lines *bufio.Reader
 }
 
@@ -50,8 +52,20 @@ func start(ctx context.Context, r role) (*process, error) {
 	return p, nil
 }
 
-// begin has a process begin that is ready.
+// begin has a process begin that is ready, or end that is idle.
 func (p *process) begin() error { return p.stdin.Close() }
+
+// usage asks an idle worker.
+func (p *process) usage() (u usage, err error) {
+	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
+		return u, err
+	}
+	line, err := p.lines.ReadBytes('\n')
+	if err != nil {
+		return u, fmt.Errorf("%s %d: %w", p.Kind, p.Number, err)
+	}
+	return u, json.Unmarshal(line, &u)
+}
 
 // end waits for a process's end and returns its report.
 func (p *process) end() (r report, err error) {
@@ -63,10 +77,12 @@ func (p *process) end() (r report, err error) {
 	return r, err
 }
 
-// fleet has n copies of this program play a role, all at once, and returns their
-// reports.
-func fleet(ctx context.Context, n int, r role) (reports []report, err error) {
-	var all []*process
+// fleet is copies of this program that play one role. Whoever stops with an error
+// ends their context, and with it them.
+type fleet []*process
+
+// startFleet starts n of them, all of which are ready when it returns.
+func startFleet(ctx context.Context, n int, r role) (all fleet, err error) {
 	for i := range n {
 		r.Number = i + 1
 		p, err := start(ctx, r)
@@ -75,12 +91,17 @@ func fleet(ctx context.Context, n int, r role) (reports []report, err error) {
 		}
 		all = append(all, p)
 	}
-	for _, p := range all {
+	return all, nil
+}
+
+// finish has them all begin, or end that are idle, and returns their reports.
+func (f fleet) finish() (reports []report, err error) {
+	for _, p := range f {
 		if err := p.begin(); err != nil {
 			return nil, err
 		}
 	}
-	for _, p := range all {
+	for _, p := range f {
 		r, err := p.end()
 		if err != nil {
 			return nil, err
@@ -88,6 +109,19 @@ func fleet(ctx context.Context, n int, r role) (reports []report, err error) {
 		reports = append(reports, r)
 	}
 	return reports, nil
+}
+
+// usage is that of all idle workers together.
+func (f fleet) usage() (sum usage, err error) {
+	for _, p := range f {
+		u, err := p.usage()
+		if err != nil {
+			return sum, err
+		}
+		sum.CPU += u.CPU
+		sum.Jobs += u.Jobs
+	}
+	return sum, nil
 }
 
 // total is what several processes did together: from when the first began to when
@@ -110,10 +144,21 @@ func total(reports []report) (sum report) {
 // rate is a report's jobs a second.
 func (r report) rate() float64 { return float64(r.Jobs) / r.End.Sub(r.Begin).Seconds() }
 
-// report is what a process says at its end.
-type report struct {
-	Jobs       int
-	Begin, End time.Time // when it was told to begin; its last commit
-	Turns      int       // transactions
-	CPU        time.Duration
+// newHistogram is of microseconds, up to a minute, with two digits.
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60e6, 2) }
+
+// record counts what took longer than a minute as a minute.
+func record(h *hdrhistogram.Histogram, d time.Duration) {
+	_ = h.RecordValue(max(1, min(d.Microseconds(), 60e6)))
+}
+
+// claims is all reports' claims in one histogram.
+func claims(reports []report) *hdrhistogram.Histogram {
+	h := newHistogram()
+	for _, r := range reports {
+		if r.Claims != nil {
+			h.Merge(hdrhistogram.Import(r.Claims))
+		}
+	}
+	return h
 }

@@ -1,23 +1,31 @@
-// Command bench measures Shoal beside its limit and its peers.
+// Command bench measures Shoal beside its limit, a bare loop on the raw driver,
+// and its peers: other job queues. scripts/bench runs it.
+//
+// It guarantees that what is compared runs in turns on the same disk, so that a
+// machine's noise is in both; that a run counts only when the file, asked with
+// the raw driver, has each job completed at its first claim; and that what was
+// not measured is said so. It guarantees nothing of machines other than the one
+// that its header names.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
+	"strings"
 	"syscall"
 
-	"github.com/shoal-project/shoal/pkg/jobs"
-	"github.com/shoal-project/shoal/pkg/store"
+	"github.com/ncruces/go-sqlite3"
 )
 
-const usage = "usage: bench bare|worker PROCESSES SLOTS JOBS"
+const usageText = "usage: bench [--full] [--big N] [--out DIR] [--dir DIR] [--only NAME]…"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -40,46 +48,93 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return play(r, stdin, stdout)
 	}
-	if len(args) != 4 {
-		return errors.New(usage)
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // what went wrong is said once, in one line
+	fullSize := flags.Bool("full", false, "")
+	finished := flags.Int("big", 0, "")
+	out := flags.String("out", "bench", "")
+	dir := flags.String("dir", ".", "")
+	var only []string
+	flags.Func("only", "", func(name string) error {
+		only = append(only, name)
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("%w; %s", err, usageText)
 	}
-	var n [3]int
-	for i := range n {
-		var err error
-		if n[i], err = strconv.Atoi(args[i+1]); err != nil {
-			return err
+	if flags.NArg() > 0 || *finished < 0 {
+		return errors.New(usageText)
+	}
+	if err := known(only); err != nil {
+		return err
+	}
+	s := normal()
+	if *fullSize {
+		s = full()
+	}
+	if *finished > 0 {
+		s.Finished = *finished
+	}
+	return whole(ctx, s, only, *dir, *out, stdout)
+}
+
+// known returns an error that names the measurements where one is asked for that
+// there is not.
+func known(only []string) error {
+	var names []string
+	for _, m := range measurements() {
+		names = append(names, m.name)
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("there is no measurement %q: --only takes %s", name, strings.Join(names, ", "))
 		}
 	}
-	dir, err := os.MkdirTemp(".", "bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	db := filepath.Join(dir, "jobs.db")
-	if err := fill(ctx, db, n[2]); err != nil {
-		return err
-	}
-	reports, err := fleet(ctx, n[0], role{Kind: args[0], DB: db, Slots: n[1]})
-	if err != nil {
-		return err
-	}
-	sum := total(reports)
-	fmt.Fprintf(stdout, "%s: %d jobs, %.0f/s, %.1f a commit, %.1f us of CPU each\n", args[0], sum.Jobs, sum.rate(),
-		float64(sum.Jobs)/float64(sum.Turns), float64(sum.CPU.Microseconds())/float64(sum.Jobs))
 	return nil
 }
 
-// fill makes a database with n pending no-op jobs.
-func fill(ctx context.Context, db string, n int) error {
-	q, err := store.Open(ctx, db)
+// whole measures and leaves the results in out, also those that came before an
+// error.
+func whole(ctx context.Context, s sizes, only []string, dir, out string, stdout io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx) // ends processes that are left after an error
+	defer cancel()
+	work, err := os.MkdirTemp(dir, "bench-")
+	if err != nil {
+		return fmt.Errorf("a new folder for the databases: %w; name another place with --dir", err)
+	}
+	defer os.RemoveAll(work)
+	if work, err = filepath.Abs(work); err != nil {
+		return err
+	}
+	version, err := sqliteVersion()
 	if err != nil {
 		return err
 	}
-	defer q.Close()
-	for i := 0; i < n; i += 1000 {
-		if _, err := jobs.EnqueueMany(ctx, q, noop, make([]int, min(1000, n-i))); err != nil {
-			return err
-		}
+	m := machineOf(ctx, work, version)
+	fmt.Fprintf(stdout, "%s\n%d cores, %s, %s on %s\n%s, SQLite %s, commit %s; medians of %d runs\n",
+		m.CPU, m.Cores, m.Kernel, "databases", m.FileSystem, m.Go, m.SQLite, m.Commit, s.Rounds)
+	b := &bench{sizes: s, dir: work, stdout: stdout}
+	groups, err := b.measure(ctx, only)
+	if err := errors.Join(err, write(out, m, groups)); err != nil {
+		return err
 	}
+	fmt.Fprintf(stdout, "\nnumbers and pictures: %s\n", out)
 	return nil
+}
+
+func sqliteVersion() (version string, err error) {
+	conn, err := sqlite3.Open(":memory:")
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	s, _, err := conn.Prepare(`SELECT sqlite_version()`)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	if s.Step() {
+		version = s.ColumnText(0)
+	}
+	return version, s.Err()
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // noop is the type of the jobs that do nothing.
@@ -16,26 +19,69 @@ type role struct {
 	DB     string
 	Number int // among those that play it at once
 	Slots  int
+	Jobs   int           // after how many it ends; 0: when nothing is left
+	Pause  time.Duration // between two jobs of a producer: a random time, this on average
+	Poll   time.Duration // jobs.WorkerOptions.Poll
 	Work   time.Duration // what a handler takes
 }
 
-// play plays a role: it says that it is ready, waits for the end of its input, and
-// reports.
+// report is what a process says at its end.
+type report struct {
+	Jobs       int
+	Begin, End time.Time // when it was told to begin; its last commit
+	Turns      int       // transactions
+	CPU        time.Duration
+	Claims     *hdrhistogram.Snapshot `json:",omitempty"` // microseconds, of the turns that claimed something
+	// Memory is the most that the process ever had, in bytes: after a fifth of its
+	// Jobs, and at its end; 0: it can't be told.
+	Memory [2]int64
+	// At says when something happened to a job, by its id, in nanoseconds of the
+	// kernel's monotonic clock, which all processes share: its handler began, or its
+	// enqueue returned.
+	At      map[int64]int64 `json:",omitempty"`
+	Longest time.Duration   // wait for the write lock
+}
+
+// stage is where a role is played: a process's standard streams.
+type stage struct {
+	in  *bufio.Reader
+	out io.Writer
+}
+
+// ready says that the role can begin.
+func (s stage) ready() { fmt.Fprintln(s.out, "ready") }
+
+// begin says that the role can begin, and waits until it may: for the end of the
+// input.
+func (s stage) begin() error {
+	s.ready()
+	return s.over()
+}
+
+func (s stage) over() error {
+	_, err := io.Copy(io.Discard, s.in)
+	return err
+}
+
+// play plays a role and reports.
 func play(r role, stdin io.Reader, stdout io.Writer) error {
-	begin := func() error {
-		_, err := io.Copy(io.Discard, stdin)
-		return err
+	parts := map[string]func(role, stage) (report, error){
+		"bare":      bare,
+		"worker":    worker,
+		"idle":      idle,
+		"first":     first,
+		"enqueue":   enqueue,
+		"batches":   batches,
+		"insert":    inserts,
+		"producer":  producer,
+		"foreigner": foreigner,
+		"locker":    locker,
 	}
-	var out report
-	var err error
-	switch r.Kind {
-	case "bare":
-		out, err = bare(r, stdout, begin)
-	case "worker":
-		out, err = worker(r, stdout, begin)
-	default:
-		err = fmt.Errorf("no such role: %q", r.Kind)
+	part := parts[r.Kind]
+	if part == nil {
+		return fmt.Errorf("no such role: %q", r.Kind)
 	}
+	out, err := part(r, stage{bufio.NewReader(stdin), stdout})
 	if err != nil {
 		return err
 	}

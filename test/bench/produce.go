@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store"
+)
+
+// batch is how many jobs one EnqueueMany, or one transaction, brings.
+const batch = 1000
+
+// enqueue has as many goroutines as there are slots enqueue one job a call.
+func enqueue(r role, s stage) (report, error) {
+	ctx := context.Background()
+	q, err := store.Open(ctx, r.DB)
+	if err != nil {
+		return report{}, err
+	}
+	defer q.Close()
+	if err := s.begin(); err != nil {
+		return report{}, err
+	}
+	out := report{Begin: time.Now(), Jobs: r.Jobs}
+	var taken atomic.Int64
+	errs := make([]error, r.Slots)
+	var wg sync.WaitGroup
+	for i := range r.Slots {
+		wg.Go(func() {
+			for errs[i] == nil && taken.Add(1) <= int64(r.Jobs) {
+				_, errs[i] = jobs.Enqueue(ctx, q, noop, 0)
+			}
+		})
+	}
+	wg.Wait()
+	out.End = time.Now()
+	return out, errors.Join(errs...)
+}
+
+// batches enqueues with EnqueueMany.
+func batches(r role, s stage) (report, error) {
+	ctx := context.Background()
+	q, err := store.Open(ctx, r.DB)
+	if err != nil {
+		return report{}, err
+	}
+	defer q.Close()
+	if err := s.begin(); err != nil {
+		return report{}, err
+	}
+	out := report{Begin: time.Now()}
+	for payloads := make([]int, batch); out.Jobs < r.Jobs; out.Jobs += batch {
+		if _, err := jobs.EnqueueMany(ctx, q, noop, payloads); err != nil {
+			return report{}, err
+		}
+	}
+	out.End = time.Now()
+	return out, nil
+}
+
+// producer enqueues one job after the other and notes when each call returned.
+func producer(r role, s stage) (report, error) {
+	ctx := context.Background()
+	q, err := store.Open(ctx, r.DB)
+	if err != nil {
+		return report{}, err
+	}
+	defer q.Close()
+	return produce(r, s, func() (int64, error) { return jobs.Enqueue(ctx, q, noop, 0) })
+}
+
+// produce adds jobs at random times: a fleet that is woken in step with its own
+// looks would be no measure.
+func produce(r role, s stage, add func() (int64, error)) (report, error) {
+	if err := s.begin(); err != nil {
+		return report{}, err
+	}
+	out := report{Begin: time.Now(), At: make(map[int64]int64, r.Jobs)}
+	for range r.Jobs {
+		<-time.After(time.Duration(float64(r.Pause) * (0.4 + 1.2*rand.Float64())))
+		id, err := add()
+		if err != nil {
+			return report{}, err
+		}
+		at, err := monotonic()
+		if err != nil {
+			return report{}, err
+		}
+		out.At[id] = at
+		out.Jobs++
+	}
+	out.End = time.Now()
+	return out, nil
+}
+
+func isBusy(err error) bool { return errors.Is(err, sqlite3.BUSY) }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monotonic is the kernel's clock that all processes share, in nanoseconds.
+func monotonic() (int64, error) {
+	var t unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return t.Nano(), err
+}
+
+// cpu is what this process has used so far.
+func cpu() (time.Duration, error) {
+	var u unix.Rusage
+	err := unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+}
+
+// peakMemory is the most memory that this process ever had, in bytes; 0: it can't
+// be told.
+func peakMemory() int64 { return peakOf(os.Getpid()) }
+
+// peakOf is not ru_maxrss: there the kernel counts what the parent had when it
+// made the process.
+func peakOf(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// machine is what was measured on. What can't be told is "unknown".
+type machine struct {
+	CPU        string `json:"cpu"`
+	Cores      int    `json:"cores"`
+	Kernel     string `json:"kernel"`
+	FileSystem string `json:"file_system"`
+	Go         string `json:"go"`
+	SQLite     string `json:"sqlite"`
+	Commit     string `json:"commit"`
+	Date       string `json:"date"`
+}
+
+func machineOf(ctx context.Context, dir, sqlite string) machine {
+	program := func(name string, args ...string) string {
+		out, err := exec.CommandContext(ctx, name, args...).Output()
+		if err != nil || len(out) == 0 {
+			return "unknown"
+		}
+		return strings.TrimSpace(string(out))
+	}
+	m := machine{
+		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: sqlite,
+		Kernel:     program("uname", "-sr"),
+		FileSystem: program("findmnt", "-n", "-o", "FSTYPE", "-T", dir),
+		Commit:     program("git", "rev-parse", "--short", "HEAD"),
+		Date:       time.Now().UTC().Format(time.RFC3339),
+	}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return m
+}
+
+// moduleDir is where Shoal's sources are.
+func moduleDir(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	path := strings.TrimSpace(string(out))
+	if err == nil && (path == "" || path == os.DevNull) {
+		err = fmt.Errorf("this is no folder of Shoal's sources: start it with scripts/bench")
+	}
+	return filepath.Dir(path), err
+}
+
+// build builds a program of the module in dir.
+func build(ctx context.Context, dir, output, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", output, pkg)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s in %s: %w: %s", pkg, dir, err, out)
+	}
+	return nil
+}
