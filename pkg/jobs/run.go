@@ -29,6 +29,7 @@ type run struct {
 	slots   slots           // with the parents of the attempts' contexts, below trusted
 	vouched time.Time       // until when the guard was told to trust them
 
+	attempts chan *attempt // to goroutines that have run one; closed when no more come
 	begun    atomic.Int64  // goroutines of attempts that have run, in all
 	failures chan Failure  // to be told to the hook, if there is one
 	news     chan struct{} // an attempt has ended, or there may be work
@@ -50,12 +51,13 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),
-		held:    make(map[Ref]*attempt),
-		news:    make(chan struct{}, 1),
-		changes: make(chan struct{}, 1),
-		stir:    make(chan struct{}, 1),
-		freed:   make(chan struct{}, 1),
-		gone:    make(chan struct{}),
+		held:     make(map[Ref]*attempt),
+		attempts: make(chan *attempt),
+		news:     make(chan struct{}, 1),
+		changes:  make(chan struct{}, 1),
+		stir:     make(chan struct{}, 1),
+		freed:    make(chan struct{}, 1),
+		gone:     make(chan struct{}),
 	}
 }
 
@@ -103,6 +105,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)
+	close(r.attempts)
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()

@@ -42,7 +42,20 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 		}
 		a.trust = time.AfterFunc(trusted, func() { a.lose() })
 		t.held[a.Ref] = a
-		go t.work(a)
+		select {
+		case t.attempts <- a: // to one who waits for it
+		default:
+			go t.works(a)
+		}
+	}
+}
+
+// works runs attempts, one after the other: a goroutine's stack grows with its
+// first handler, which costs as much as the rest of a short one.
+func (r *run) works(a *attempt) {
+	for ok := true; ok; a, ok = <-r.attempts {
+		r.work(a)
+		pprof.SetGoroutineLabels(context.Background())
 	}
 }
 
