@@ -98,7 +98,7 @@ type Seat interface {
 	Left(ctx context.Context, want Want) (bool, error)
 	// Reap gives back the jobs of dead workers, and those whose lease has ended.
 	// It writes only if there are any. calm says that no job is running, of any
-	// worker: there will be none to give back before Changes delivers.
+	// worker, and that none will without a commit, of which Changes tells.
 	Reap(ctx context.Context) (reaped []Reaped, calm bool, err error)
 	// Changes delivers after somebody committed; several commits may be one delivery.
 	Changes() <-chan struct{}

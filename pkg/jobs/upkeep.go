@@ -12,7 +12,7 @@ import (
 
 const (
 	reapEvery = 250 * time.Millisecond // a dead worker's jobs are to run again within a second
-	calmEvery = 5 * time.Second        // for what else a dead worker has left: its row, the leadership
+	calmEvery = 5 * time.Second        // for the rest: the row and the leadership of the dead, a clock that went back, a file that was moved
 	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
 )
 

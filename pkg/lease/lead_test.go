@@ -12,7 +12,8 @@ import (
 	"github.com/shoal-project/shoal/pkg/lease"
 )
 
-// A follower asks at least as often as this.
+// A follower that is told asks at most each electionPause, any at the latest after
+// electionLook.
 const (
 	electionPause = 500 * time.Millisecond
 	electionLook  = 5 * time.Second

@@ -40,6 +40,8 @@ func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.
 // another goroutine. So the engine's own statements run under its lock of the
 // connection, and only in a transaction that is still open.
 func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) error, follow []jobs.New) error {
+	db.closures.Add(1) // a spell ends for it
+	defer db.closures.Add(-1)
 	select {
 	case db.writing <- struct{}{}:
 		defer func() { <-db.writing }()

@@ -22,7 +22,7 @@ type baton struct {
 	seats *seatFile
 	sleepers
 	held  bool
-	stuck uint32 // the count at which a holder was seen to do nothing
+	stuck uint32 // the count at which a holder was seen to do nothing; 0: none
 }
 
 const (
@@ -49,7 +49,7 @@ func (b *baton) take(goOn func() bool) {
 		if b.held = b.lock(unix.F_WRLCK) == nil; b.held {
 			return
 		}
-		if count == b.stuck && count != 0 {
+		if count == b.stuck { // also 0: there is no telling whether it moves
 			return
 		}
 		if count != last {
@@ -62,10 +62,11 @@ func (b *baton) take(goOn func() bool) {
 	}
 }
 
-// pass lets the next one have the baton, if this process does.
-func (b *baton) pass() {
+// pass lets the next one have the baton, if this process does, and says whether
+// there is one.
+func (b *baton) pass() (woken bool) {
 	if !b.held {
-		return
+		return false
 	}
 	b.held = false
 	_ = b.lock(unix.F_UNLCK) // fails only for arguments that are wrong
@@ -74,7 +75,7 @@ func (b *baton) pass() {
 	var count [4]byte
 	binary.NativeEndian.PutUint32(count[:], max(1, b.passes()+1))
 	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
-	b.wake()
+	return b.wake()
 }
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.

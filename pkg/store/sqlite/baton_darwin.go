@@ -12,6 +12,6 @@ func newSleepers(*os.File) (sleepers, error) { return sleepers{}, nil }
 
 func (sleepers) sleep(uint32, time.Duration) { time.Sleep(time.Millisecond) }
 
-func (sleepers) wake() {}
+func (sleepers) wake() bool { return false }
 
 func (sleepers) close() error { return nil }

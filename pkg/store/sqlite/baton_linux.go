@@ -34,14 +34,15 @@ func (s sleepers) sleep(count uint32, most time.Duration) {
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.page[0])), futexWait, uintptr(count), uintptr(unsafe.Pointer(&timeout)), 0, 0)
 	switch errno {
 	case 0, unix.ETIMEDOUT, unix.EINTR, unix.EAGAIN:
-	default: // the file is too short: nobody has passed the baton yet
+	default: // somebody has cut the file just now
 		time.Sleep(time.Millisecond)
 	}
 }
 
 // wake wakes the process that sleeps longest, if one does.
-func (s sleepers) wake() {
-	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.page[0])), futexWake, 1, 0, 0, 0)
+func (s sleepers) wake() bool {
+	n, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.page[0])), futexWake, 1, 0, 0, 0)
+	return errno == 0 && n > 0
 }
 
 func (s sleepers) close() error {

@@ -13,8 +13,9 @@ import (
 // file description.
 var errSeatTaken = errors.New("seat is taken")
 
-// seatFile is one open file description of <database>-workers. The file has no
-// content that matters: the worker with id n holds a lock on byte n, and the
+// seatFile is one open file description of <database>-workers. Byte 0 is
+// the baton's, and the file begins with its count (baton.go), without which it works
+// too; no other content matters. The worker with id n holds a lock on byte n, and the
 // kernel drops it with the last descriptor, however its process died. These
 // are open file description locks (fcntl(2), F_OFD_SETLK): unlike POSIX locks
 // they survive when another descriptor of the file is closed, and a child that

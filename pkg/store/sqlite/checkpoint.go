@@ -22,7 +22,8 @@ const (
 // reader is in the way, and each try costs, the more the longer the file is.
 const checkpointPause = 250 * time.Millisecond
 
-// checkpoint runs between groups, after their callers were answered.
+// checkpoint runs at the end of a spell, with the baton: where only Shoal writes it
+// copies all, and -wal begins anew.
 func (w *writer) checkpoint() {
 	if w.conn == nil {
 		return

@@ -80,10 +80,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte, accepted map[jobs.Ref]bool
 			unique_key = iif(unique_for = 'forever', unique_key, NULL)
 		FROM (SELECT CAST(key AS INTEGER) AS job, value AS token FROM json_each(?3))
 		WHERE id = job AND status = 'running' AND lease_token = token
-		RETURNING id, lease_token`, func(s *sqlite3.Stmt) error {
-		accepted[jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)}] = true
-		return nil
-	}, t.now, result, append(held, '}'))
+		RETURNING id, lease_token`, refsInto(accepted), t.now, result, append(held, '}'))
 }
 
 // end writes the outcome of an attempt that did not complete its job, if it still

@@ -85,8 +85,8 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 			return nil, false, wrapError("reap", err)
 		}
 	}
-	// Without the watcher nobody would tell.
-	calm = s.reaper.idle != 0 && s.watcher.notify != nil
+	// Without the watcher nobody would tell what comes.
+	calm = s.reaper.idle != 0 && !locked && !s.watcher.deaf()
 	return reaped, calm, wrapError("reap", s.lastCall(ctx, fresh))
 }
 

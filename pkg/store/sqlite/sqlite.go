@@ -14,7 +14,9 @@
 //
 // SQLite has one write lock and one sync a commit, so a process has one writer:
 // it takes whatever operations wait, runs them in one transaction, and answers
-// them all after its commit (writer.go). Transactions with foreign code in them
+// them all after its commit (writer.go). Between processes there is a baton, a queue
+// before SQLite's lock (baton.go): who has it writes for a spell of some 20 ms. It is
+// advice; other programs need none. Transactions with foreign code in them
 // (Finish, Write) have a connection of their own, under the same mutex.
 //
 // # What it does not
@@ -75,9 +77,10 @@ type DB struct {
 	file   fileID
 	writer *writer
 
-	writing chan struct{} // a mutex of the process's writers: the group's, and a closure's
-	alone   *sql.DB       // one connection, for transactions with foreign code
-	waits   waits         // what is known of waits for other processes' write lock
+	writing  chan struct{} // a mutex of the process's writers: the group's, and a closure's
+	closures atomic.Int64  // transactions with foreign code that wait or run
+	alone    *sql.DB       // one connection, for transactions with foreign code
+	waits    waits         // what is known of waits for other processes' write lock
 
 	look struct { // reads of the engine's own
 		sync.Mutex

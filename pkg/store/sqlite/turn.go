@@ -100,7 +100,7 @@ func (t *tx) promote() (next time.Duration, err error) {
 			return next, err
 		}
 		if _, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
-			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`,
+			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`, // a sum: see bestFirst
 			t.now, promoteBite); err != nil || time.Since(start) > promoteTime {
 			return next, err // the next turn goes on
 		}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -24,6 +25,9 @@ const (
 	looksRest = 20
 )
 
+// watchAgain is the pause after the file could not be watched.
+const watchAgain = time.Second
+
 // watcher says when somebody, in any process and with any program, has
 // committed: every commit writes the -wal file.
 type watcher struct {
@@ -31,6 +35,7 @@ type watcher struct {
 	path    string // of the -wal file
 	changes chan struct{}
 	notify  *fsnotify.Watcher // nil: there is none, the workers' poll must do
+	failed  atomic.Bool       // the file could not be watched again
 	stop    chan struct{}
 	done    sync.WaitGroup
 }
@@ -53,6 +58,9 @@ func watch(db *DB) *watcher {
 	return w
 }
 
+// deaf says that commits are not seen: the file could not be watched.
+func (w *watcher) deaf() bool { return w.notify == nil || w.failed.Load() }
+
 func (w *watcher) close() {
 	close(w.stop)
 	w.done.Wait()
@@ -67,14 +75,15 @@ func (w *watcher) close() {
 // is done.
 //
 // What is watched costs its writers, each write for each watcher. So one event
-// ends the watch, which begins anew with the look, and where nobody listens, as a
-// busy worker does not, there is neither.
+// ends the watch, which begins anew with the look, and there is none after that
+// until somebody has listened, which a busy worker seldom does.
 func (w *watcher) run() {
 	var seen uint32
 	budget := rate.NewLimiter(looks, looksRest)
 	pause := firstLook // a commit may be under way
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+	var still time.Time // since when the lock is held and nothing was committed
 	for watching := true; ; {
 		select {
 		case <-w.stop:
@@ -89,9 +98,12 @@ func (w *watcher) run() {
 			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
 		case <-timer.C:
 			if !watching {
-				watching = true
-				if err := w.notify.Add(w.path); err != nil {
-					w.db.log.Warn("watch the file again: jobs wait for the next poll", zap.Error(err))
+				err := w.notify.Add(w.path)
+				if watching = err == nil; !watching {
+					timer.Reset(watchAgain)
+				}
+				if w.failed.Swap(!watching) == watching && !watching {
+					w.db.log.Warn("watch the file again: jobs wait for the next poll until that succeeds", zap.Error(err))
 				}
 			}
 			locked, _, errLock := testLock(w.db.shm, walWriteLock)
@@ -99,9 +111,14 @@ func (w *watcher) run() {
 			if err != nil || errLock != nil {
 				continue // closed, or as good as: the others say so
 			}
-			if locked {
+			if locked && watching {
 				timer.Reset(pause)
 				pause = min(2*pause, lastLook)
+			}
+			if !locked || count != seen {
+				still = time.Now()
+			} else if time.Since(still) > stallWarning {
+				w.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
 			}
 			if count == seen {
 				continue

@@ -200,17 +200,20 @@ func (w *writer) spell() {
 	w.db.writing <- struct{}{}
 	defer func() { <-w.db.writing }()
 	w.db.baton.take(func() bool { return w.db.alive.Err() == nil && w.wanted() })
-	defer w.db.baton.pass()
-	defer w.checkpoint()
-	for began := time.Now(); w.wanted() && w.db.alive.Err() == nil; {
+	began := time.Now()
+	for w.wanted() && w.db.alive.Err() == nil {
 		w.group()
 		w.wrote = time.Now()
-		if w.wrote.Sub(began) > spellTime {
-			return
+		if w.wrote.Sub(began) > spellTime || w.db.closures.Load() > 0 {
+			break
 		}
 		if w.quick {
 			w.quick = w.more()
 		}
+	}
+	w.checkpoint()
+	if w.db.baton.pass() && w.wanted() {
+		time.Sleep(spellWait) // or the one that was woken would find it taken again
 	}
 }
 
