@@ -29,6 +29,7 @@ type run struct {
 	slots   slots           // with the parents of the attempts' contexts, below trusted
 	vouched time.Time       // until when the guard was told to trust them
 
+	turning  atomic.Bool   // a Turn is under way
 	attempts chan *attempt // to goroutines that have run one; closed when no more come
 	begun    atomic.Int64  // goroutines of attempts that have run, in all
 	failures chan Failure  // to be told to the hook, if there is one

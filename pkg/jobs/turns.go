@@ -127,7 +127,10 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 		want.Pools = nil
 	}
 	asked := time.Now()
+	t.turning.Store(true)
+	signal(t.changes) // while it waits for the store it does not hear of any
 	turn, err := t.seat.Turn(words, t.outcomes, want)
+	t.turning.Store(false)
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
 			return false, fmt.Errorf("turn: %w", err)

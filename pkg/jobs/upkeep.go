@@ -73,17 +73,19 @@ func (r *run) losses(ctx context.Context) {
 			return
 		case <-r.changes:
 		}
-		if holding := r.holding(); len(holding) > 0 {
+		for again := true; again; again = r.turning.Load() {
+			holding := r.holding()
+			if len(holding) == 0 {
+				break
+			}
 			lost, err := r.seat.Lost(ctx, holding)
 			if err != nil && ctx.Err() == nil {
 				r.log.Warn("can't look for lost jobs, the next renewal will", zap.Error(err))
 			}
 			r.lose(lost)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(lostEvery):
+			if !after(lostEvery, ctx.Done()) {
+				return
+			}
 		}
 	}
 }
