@@ -31,7 +31,7 @@ type run struct {
 
 	turning  atomic.Bool   // a Turn is under way
 	attempts chan *attempt // to goroutines that have run one; closed when no more come
-	begun    atomic.Int64  // goroutines of attempts that have run, in all
+	starting atomic.Int64  // attempts whose goroutine has not run yet
 	failures chan Failure  // to be told to the hook, if there is one
 	news     chan struct{} // an attempt has ended, or there may be work
 	asked    chan struct{} // whether the turn loop comes round

@@ -22,7 +22,6 @@ type turns struct {
 	*run
 	want     Want      // with the slots that are free now
 	running  int       // attempts whose slot is taken
-	started  int64     // goroutines of attempts, in all
 	outcomes []Outcome // to be handed in
 	look     bool      // there may be something to claim
 	told     time.Time // that somebody has committed
@@ -87,7 +86,7 @@ func (t *turns) leaveBehind() {
 // than one more for those that came too late. It gives up where others need the
 // processors.
 func (t *turns) begin() {
-	for start := time.Now(); t.begun.Load() < t.started && time.Since(start) < beginTime; {
+	for start := time.Now(); t.starting.Load() > 0 && time.Since(start) < beginTime; {
 		runtime.Gosched()
 	}
 }
@@ -150,9 +149,9 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	}
 
 	free := t.free()
+	t.starting.Add(int64(len(turn.Claimed)))
 	t.start(turn.Claimed, asked)
 	t.running += len(turn.Claimed)
-	t.started += int64(len(turn.Claimed))
 	for _, c := range turn.Claimed {
 		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
 	}

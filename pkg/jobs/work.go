@@ -72,7 +72,7 @@ func cancellable(parent context.Context, timeout time.Duration) (context.Context
 
 // work runs one attempt to its end and hands its outcome to the turn loop.
 func (r *run) work(a *attempt) {
-	r.begun.Add(1)
+	r.starting.Add(-1)
 	started := time.Now()
 	pprof.SetGoroutineLabels(a.ctx)
 	err := errGone

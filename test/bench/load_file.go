@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"time"
@@ -14,35 +13,23 @@ import (
 type loadFile struct {
 	path string
 	conn *sqlite3.Conn
-	shm  *os.File
 }
 
-// openLoadFile opens a database that is open elsewhere, too: its -shm file is there.
+// openLoadFile opens a database that is there, and keeps it in use: its -shm file
+// stays.
 func openLoadFile(path string) (*loadFile, error) {
 	conn, err := sqlite3.OpenFlags("file:"+path, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 	if err != nil {
 		return nil, err
 	}
-	f := &loadFile{path: path, conn: conn}
 	err = errors.Join(conn.BusyTimeout(10*time.Second), conn.Exec(`SELECT count(*) FROM sync_jobs`))
-	if err == nil {
-		f.shm, err = os.Open(path + "-shm")
-	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return f, nil
+	return &loadFile{path: path, conn: conn}, nil
 }
 
-func (f *loadFile) close() { _, _ = f.shm.Close(), f.conn.Close() }
-
-// commits is SQLite's own count of the commits to the file, whoever they are of
-// (iChange of https://sqlite.org/walformat.html, 2.1). As long as f is open it goes on.
-func (f *loadFile) commits() (uint32, error) {
-	var count [4]byte
-	_, err := f.shm.ReadAt(count[:], 8)
-	return binary.NativeEndian.Uint32(count[:]), err
-}
+func (f *loadFile) close() { _ = f.conn.Close() }
 
 // sizes are those of the database, with what is in its -wal file alone as yet, and
 // of that file, in bytes.

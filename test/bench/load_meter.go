@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-	"golang.org/x/sys/unix"
 )
 
 // What is timed.
@@ -18,14 +17,6 @@ const (
 	timeCompleted = "completed" // … until the worker was told that the job is completed
 	timeTurn      = "turn"      // one that had something to say: the wait for the write lock, and the commit
 )
-
-// loadNow is the kernel's monotonic clock, in nanoseconds, which is the same one in
-// all processes: one of them may subtract what another has read.
-func loadNow() (int64, error) {
-	var t unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	return t.Nano(), err
-}
 
 // loadTimes is a histogram of microseconds up to an hour, to three digits.
 type loadTimes struct{ *hdrhistogram.Histogram }
@@ -45,7 +36,7 @@ func (t *loadTimes) UnmarshalText(text []byte) (err error) {
 type loadReport struct {
 	Ready bool                 // the first word: it is ready
 	Jobs  int64                // acknowledged as enqueued, or as completed
-	Last  int64                // when the last of them was, by loadNow
+	Last  int64                // when the last of them was, by monotonic
 	RSS   int64                // bytes in memory now
 	Times map[string]loadTimes // of timeEnqueue and so on
 }
@@ -61,7 +52,7 @@ type loadMeter struct {
 
 func newLoadMeter(out io.Writer) *loadMeter { return &loadMeter{out: json.NewEncoder(out)} }
 
-// time counts a time that began at since, both by loadNow.
+// time counts a time that began at since, both by monotonic.
 func (m *loadMeter) time(what string, since, now int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -76,7 +76,7 @@ func (w loadWindow) tenth() loadTenth {
 
 // result looks into the file and puts together what came of it.
 func (l *loadRun) result() (r loadResult, err error) {
-	commits, err := l.file.commits()
+	commits, err := commits(l.file.path)
 	if err != nil {
 		return r, err
 	}

@@ -20,7 +20,7 @@ import (
 // loadType is the type of the load's jobs.
 const loadType = "LoadTest"
 
-// loadPayload is a job's payload: when it was to be enqueued, by loadNow, and what
+// loadPayload is a job's payload: when it was to be enqueued, by monotonic, and what
 // fills it up to its size.
 type loadPayload struct {
 	At  int64  `json:"at"`
@@ -93,7 +93,7 @@ func (r loadRole) work(ctx context.Context, q jobs.Store, meter *loadMeter, stde
 		Joined: func() { ready = meter.ready() },
 	})
 	jobs.Handle(w, loadType, func(ctx context.Context, j *jobs.Job[loadPayload]) error {
-		now, err := loadNow()
+		now, err := monotonic()
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (r loadRole) produce(ctx context.Context, q jobs.Store, meter *loadMeter) e
 		share++
 	}
 	pad := strings.Repeat("x", r.Payload)
-	begin, err := loadNow()
+	begin, err := monotonic()
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r loadRole) produce(ctx context.Context, q jobs.Store, meter *loadMeter) e
 // Where the calls before it took too long, that is before now: what the queue has
 // kept a job waiting for counts, even where its producer could not yet call.
 func (r loadRole) at(ctx context.Context, begin, i int64) (int64, error) {
-	now, err := loadNow()
+	now, err := monotonic()
 	if err != nil || r.Rate == 0 {
 		return now, err
 	}
@@ -165,7 +165,7 @@ func (r loadRole) at(ctx context.Context, begin, i int64) (int64, error) {
 		return at, nil
 	}
 	_ = pause(ctx, time.Duration(at-now)) // the caller asks, too, whether it is to end
-	return loadNow()
+	return monotonic()
 }
 
 func (r loadRole) enqueue(ctx context.Context, q jobs.Store, meter *loadMeter, at int64, pad string) error {
@@ -173,7 +173,7 @@ func (r loadRole) enqueue(ctx context.Context, q jobs.Store, meter *loadMeter, a
 	if _, err := jobs.Enqueue(ctx, q, loadType, loadPayload{At: at, Pad: pad[:r.Payload-frame]}); err != nil {
 		return err
 	}
-	now, err := loadNow()
+	now, err := monotonic()
 	meter.time(timeEnqueue, at, now)
 	meter.count(now)
 	return err

@@ -43,7 +43,7 @@ type loadSeat struct {
 }
 
 func (s loadSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
-	began, err := loadNow()
+	began, err := monotonic()
 	if err != nil {
 		return jobs.Turn{}, err
 	}
@@ -51,7 +51,7 @@ func (s loadSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.W
 	if err != nil {
 		return turn, err
 	}
-	now, err := loadNow()
+	now, err := monotonic()
 	if len(outcomes)+len(turn.Claimed) > 0 {
 		s.meter.time(timeTurn, began, now)
 	}

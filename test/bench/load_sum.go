@@ -10,11 +10,11 @@ import (
 // loadSum is what all processes have said so far, and what was seen of the file.
 type loadSum struct {
 	began         time.Time
-	begin         int64  // by loadNow: the producers were told to begin
+	begin         int64  // by monotonic: the producers were told to begin
 	commits       uint32 // then
 	enqueued      int64  // acknowledged to producers
 	completed     int64  // acknowledged to workers
-	lastEnqueued  int64  // by loadNow
+	lastEnqueued  int64  // by monotonic
 	lastCompleted int64
 	times         map[string]loadTimes
 	walPeak       int64
@@ -52,10 +52,10 @@ func (s *loadSum) mark(f *loadFile) (err error) {
 	s.first.completed, s.last.completed, s.lineTime = newLoadTimes(), newLoadTimes(), newLoadTimes()
 	s.began = time.Now()
 	s.lineAt = s.began
-	if s.begin, err = loadNow(); err != nil {
+	if s.begin, err = monotonic(); err != nil {
 		return err
 	}
-	s.commits, err = f.commits()
+	s.commits, err = commits(f.path)
 	return err
 }
 

@@ -22,7 +22,6 @@ type role struct {
 	Jobs   int           // after how many it ends; 0: when nothing is left
 	Pause  time.Duration // between two jobs of a producer: a random time, this on average
 	Poll   time.Duration // jobs.WorkerOptions.Poll
-	Work   time.Duration // what a handler takes
 }
 
 // report is what a process says at its end.

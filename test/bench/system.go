@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic is the kernel's clock that all processes share, in nanoseconds.
+// monotonic is the kernel's clock that all processes share, in nanoseconds: one of
+// them may subtract what another has read.
 func monotonic() (int64, error) {
 	var t unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)

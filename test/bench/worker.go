@@ -27,9 +27,6 @@ func worker(r role, s stage) (report, error) {
 	c := newCounted(q, r.Jobs, cancel)
 	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
 	jobs.Handle(w, noop, func(ctx context.Context, j *jobs.Job[int]) error {
-		if r.Work > 0 {
-			<-time.After(r.Work)
-		}
 		return nil
 	})
 	if err := s.begin(); err != nil {

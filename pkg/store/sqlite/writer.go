@@ -28,7 +28,6 @@ type writer struct {
 	tx   *tx
 
 	wrote time.Time // the last group
-	quick bool      // what comes next comes soon after it
 
 	walPages       int // in use, after the last commit
 	checkpointing  bool
@@ -196,7 +195,7 @@ const (
 
 // spell writes groups until nothing more comes, or others are to have their turn.
 func (w *writer) spell() {
-	w.quick = time.Since(w.wrote) < spellWait
+	quick := time.Since(w.wrote) < spellWait // what comes next comes soon after it
 	w.db.writing <- struct{}{}
 	defer func() { <-w.db.writing }()
 	w.db.baton.take(func() bool { return w.db.alive.Err() == nil && w.wanted() })
@@ -207,8 +206,8 @@ func (w *writer) spell() {
 		if w.wrote.Sub(began) > spellTime || w.db.closures.Load() > 0 {
 			break
 		}
-		if w.quick {
-			w.quick = w.more()
+		if quick {
+			quick = w.more()
 		}
 	}
 	w.checkpoint()
