@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // The scripts' fleet: what the commands look at, without a worker process.
@@ -44,10 +45,10 @@ func seat(ts *testscript.TestScript, args []string) (jobs.Store, jobs.Seat) {
 
 // claim has the worker begin one job.
 func claim(ts *testscript.TestScript, s jobs.Seat, types []string) {
-	_, err := s.Turn(context.Background(), nil, jobs.Want{
+	_, err := s.Turn(context.Background(), storetest.Ask(nil, jobs.Want{
 		Types: types, Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 1}},
 		TTL: time.Minute, Limit: jobs.Limits{MaxAttempts: 3},
-	})
+	}))
 	check(ts, err)
 }
 

@@ -303,7 +303,8 @@ func (s *oneJob) Acquire(context.Context, string, time.Duration) (lease.Held, er
 	return lease.Held{}, lease.ErrHeld
 }
 
-func (s *oneJob) Turn(_ context.Context, outcomes []jobs.Outcome, _ jobs.Want) (turn jobs.Turn, err error) {
+func (s *oneJob) Turn(_ context.Context, ask jobs.Ask) (turn jobs.Turn, err error) {
+	outcomes, _ := ask()
 	for _, o := range outcomes {
 		s.outcome <- o
 	}

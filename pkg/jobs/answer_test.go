@@ -26,10 +26,10 @@ func (s *hanging) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 	return &hangingSeat{seat, s.hang}, err
 }
 
-func (s *hangingSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s *hangingSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	s.hang <- struct{}{}
 	defer func() { <-s.hang }()
-	return s.Seat.Turn(ctx, outcomes, want)
+	return s.Seat.Turn(ctx, ask)
 }
 
 // TestAnswer proves that a worker answers while it is idle, while it is busy and

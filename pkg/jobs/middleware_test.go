@@ -18,6 +18,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // TestMiddleware proves that middleware is around each attempt, the first
@@ -127,8 +128,8 @@ func TestFailedHook(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := enqueue(q, "Poison", "x", jobs.MaxAttempts(1))
-	turn, err := seat.Turn(t.Context(), nil, jobs.Want{Types: []string{"Poison"}, TTL: time.Minute,
-		Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 1}}})
+	turn, err := seat.Turn(t.Context(), storetest.Ask(nil, jobs.Want{Types: []string{"Poison"}, TTL: time.Minute,
+		Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 1}}}))
 	if err != nil || len(turn.Claimed) != 1 {
 		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
 	}

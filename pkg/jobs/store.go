@@ -68,7 +68,7 @@ type Seat interface {
 	// Turn hands in outcomes and claims jobs for the free slots, in one
 	// transaction. With no outcomes it looks first and writes only if there is
 	// something to claim. A handler may start once it has returned.
-	Turn(ctx context.Context, outcomes []Outcome, want Want) (Turn, error)
+	Turn(ctx context.Context, ask Ask) (Turn, error)
 	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
 	// in a transaction of its own. It returns lease.ErrLost where the attempt no
 	// longer holds the job; then nothing is written but the refusal, in the
@@ -105,6 +105,12 @@ type Seat interface {
 	// Leave gives up the seat. Jobs that are still held go back like those of a dead worker.
 	Leave(ctx context.Context) error
 }
+
+// Ask says what a turn is to do. It is called at once, to see whether there is
+// anything, and again, by whichever goroutine, when the transaction has begun: what
+// ends while the turn waits for that goes in. Each time it says no less than before.
+// It is not called any more once Turn has returned.
+type Ask func() ([]Outcome, Want)
 
 // Want is what a worker has room for.
 type Want struct {

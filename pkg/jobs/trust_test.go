@@ -258,9 +258,9 @@ func (s *slow) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 	return &slowSeat{seat, s}, err
 }
 
-func (s *slowSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s *slowSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	asked := time.Now()
-	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	turn, err := s.Seat.Turn(ctx, ask)
 	if s.holds.Load() && len(turn.Claimed) > 0 {
 		s.claimed <- asked
 		<-s.turn

@@ -24,6 +24,7 @@ type turns struct {
 	running  int       // attempts whose slot is taken
 	outcomes []Outcome // to be handed in
 	look     bool      // there may be something to claim
+	stopping bool      // nothing more is claimed
 	told     time.Time // that somebody has committed
 	next     time.Time // look again then at the latest
 	retryAt  time.Time // no turn before that: the last one failed
@@ -34,7 +35,7 @@ type turns struct {
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	for {
-		t.begin()
+		t.begun(func() bool { return len(t.news) > 0 })
 		t.collect()
 		changes := t.seat.Changes()
 		if time.Since(t.told) < lostEvery {
@@ -49,19 +50,19 @@ func (t *turns) loop(claiming, words context.Context) error {
 		default:
 		}
 		stopped := claiming.Done()
-		stopping := claiming.Err() != nil
-		if stopping {
+		t.stopping = claiming.Err() != nil
+		if t.stopping {
 			stopped = nil // known: wait for what is still running
 		}
-		if stopping && t.running == 0 && len(t.outcomes) == 0 {
+		if t.stopping && t.running == 0 && len(t.outcomes) == 0 {
 			return nil
 		}
 		if words.Err() != nil {
 			t.leaveBehind()
 			return nil
 		}
-		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !stopping && t.free() > 0) {
-			empty, err := t.take(words, stopping)
+		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !t.stopping && t.free() > 0) {
+			empty, err := t.take(words)
 			if err != nil || empty {
 				return err
 			}
@@ -81,12 +82,10 @@ func (t *turns) leaveBehind() {
 	}
 }
 
-// begin lets the handlers begin whose goroutines were started: those that are as
-// good as done end before the next turn, and one commit for all of them costs less
-// than one more for those that came too late. It gives up where others need the
-// processors.
-func (t *turns) begin() {
-	for start := time.Now(); t.starting.Load() > 0 && time.Since(start) < beginTime; {
+// begun lets the handlers begin whose goroutines were started, or until says that
+// it is enough. It gives up where others need the processors.
+func (t *turns) begun(enough func() bool) {
+	for start := time.Now(); t.starting.Load() > 0 && !enough() && time.Since(start) < beginTime; {
 		runtime.Gosched()
 	}
 }
@@ -96,6 +95,10 @@ const beginTime = 100 * time.Microsecond
 
 // collect frees the slots of attempts that have ended.
 func (t *turns) collect() {
+	select {
+	case <-t.news: // known
+	default:
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.ended {
@@ -118,17 +121,25 @@ func (t *turns) free() int {
 	return n
 }
 
-// take takes one turn and starts what was claimed. empty says that nothing is
-// left to do for a worker that runs UntilEmpty.
-func (t *turns) take(words context.Context, stopping bool) (empty bool, err error) {
+// ask says what the turn is to do, as of now. Handlers that are as good as done end
+// first: one commit for all costs less than one more for those that came too late.
+func (t *turns) ask() ([]Outcome, Want) {
+	t.begun(func() bool { return false })
+	t.collect()
 	want := t.want
-	if stopping {
+	if t.stopping {
 		want.Pools = nil
 	}
+	return t.outcomes, want
+}
+
+// take takes one turn and starts what was claimed. empty says that nothing is
+// left to do for a worker that runs UntilEmpty.
+func (t *turns) take(words context.Context) (empty bool, err error) {
 	asked := time.Now()
 	t.turning.Store(true)
 	signal(t.changes) // while it waits for the store it does not hear of any
-	turn, err := t.seat.Turn(words, t.outcomes, want)
+	turn, err := t.seat.Turn(words, t.ask)
 	t.turning.Store(false)
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
@@ -144,7 +155,7 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 		t.log.Warn("late outcome rejected: another has the job", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
 	}
 	t.handedIn(turn.Rejected)
-	if stopping {
+	if t.stopping {
 		return false, nil
 	}
 
@@ -164,7 +175,7 @@ func (t *turns) take(words context.Context, stopping bool) (empty bool, err erro
 	if !t.opts.UntilEmpty || t.running > 0 || len(turn.Claimed) > 0 {
 		return false, nil
 	}
-	left, err := t.seat.Left(words, want)
+	left, err := t.seat.Left(words, t.want)
 	if err != nil {
 		t.log.Warn("can't tell whether the queue is empty", zap.Error(err))
 	}

@@ -28,7 +28,8 @@ func (s *endless) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.
 	return nil, nil
 }
 
-func (s *endless) Turn(_ context.Context, _ []jobs.Outcome, want jobs.Want) (turn jobs.Turn, err error) {
+func (s *endless) Turn(_ context.Context, ask jobs.Ask) (turn jobs.Turn, err error) {
+	_, want := ask()
 	for i := 0; len(want.Pools) > 0 && i < want.Pools[0].Free && s.left > 0; i++ {
 		turn.Claimed = append(turn.Claimed, jobs.Claimed{
 			Ref: jobs.Ref{ID: s.left, Token: 1}, Type: "Noop", Queue: jobs.DefaultQueue, Payload: []byte("0"), Attempt: 1, MaxAttempts: 1,

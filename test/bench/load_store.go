@@ -42,12 +42,16 @@ type loadSeat struct {
 	*loadStore
 }
 
-func (s loadSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s loadSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	began, err := monotonic()
 	if err != nil {
 		return jobs.Turn{}, err
 	}
-	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	var outcomes []jobs.Outcome
+	turn, err := s.Seat.Turn(ctx, func() (_ []jobs.Outcome, want jobs.Want) {
+		outcomes, want = ask()
+		return outcomes, want
+	})
 	if err != nil {
 		return turn, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // open opens a new file, on the disk that the tests have.
@@ -84,7 +85,7 @@ func BenchmarkTurn50(b *testing.B) {
 			left = 10 * batch
 			b.StartTimer()
 		}
-		turn, err := seat.Turn(b.Context(), outcomes, want)
+		turn, err := seat.Turn(b.Context(), storetest.Ask(outcomes, want))
 		if err != nil || len(turn.Claimed) != 50 || len(turn.Rejected) > 0 {
 			b.Fatalf("claimed %d, rejected %d: %v", len(turn.Claimed), len(turn.Rejected), err)
 		}

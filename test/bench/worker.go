@@ -152,9 +152,13 @@ func (c *counted) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 }
 
 // Turn is called by one goroutine.
-func (s countedSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	start := time.Now()
-	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	var outcomes []jobs.Outcome
+	turn, err := s.Seat.Turn(ctx, func() (_ []jobs.Outcome, want jobs.Want) {
+		outcomes, want = ask()
+		return outcomes, want
+	})
 	if err != nil || len(outcomes)+len(turn.Claimed) == 0 {
 		return turn, err
 	}

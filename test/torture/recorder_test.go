@@ -88,28 +88,35 @@ type recordedSeat struct {
 	led int64 // the last token of the leadership that was noted
 }
 
-func (s *recordedSeat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
-	from := monotonic()
-	end := func(e event) {
-		if len(e.Claimed) > 0 || e.Err != "" {
-			e.Op, e.From = "turn", from
-			s.add(e)
+// Turn notes what is asked of the store as it asks: what comes with the later of two
+// asks is a call of its own, with the same answer.
+func (s *recordedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
+	from, noted := monotonic(), 0
+	var ends []func(event)
+	turn, err := s.Seat.Turn(ctx, func() ([]jobs.Outcome, jobs.Want) {
+		outcomes, want := ask()
+		if len(outcomes) > noted {
+			e := event{Op: "turn"}
+			for _, o := range outcomes[noted:] {
+				e.Outcomes = append(e.Outcomes, outcome{ref: refOf(o.Ref), Status: string(o.Status), Uncounted: o.Uncounted})
+			}
+			noted, ends = len(outcomes), append(ends, s.begin(e))
 		}
-	}
-	if len(outcomes) > 0 {
-		e := event{Op: "turn"}
-		for _, o := range outcomes {
-			e.Outcomes = append(e.Outcomes, outcome{ref: refOf(o.Ref), Status: string(o.Status), Uncounted: o.Uncounted})
-		}
-		end = s.begin(e)
-	}
-	turn, err := s.Seat.Turn(ctx, outcomes, want)
+		return outcomes, want
+	})
 	e := answer(err)
 	e.Refs = refsOf(turn.Rejected)
 	for _, c := range turn.Claimed {
 		e.Claimed = append(e.Claimed, claim{ref: refOf(c.Ref), Attempt: c.Attempt, Type: c.Type})
 	}
-	end(e)
+	for _, end := range ends {
+		end(e)
+		e.Claimed = nil
+	}
+	if len(ends) == 0 && (len(e.Claimed) > 0 || e.Err != "") {
+		e.Op, e.From = "turn", from
+		s.add(e)
+	}
 	return turn, err
 }
 

@@ -51,19 +51,21 @@ func (s *seat) Acquire(context.Context, string, time.Duration) (lease.Held, erro
 }
 
 // Turn implements jobs.Seat.
-func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	free := 0
-	for _, p := range want.Pools {
-		free += p.Free
+	noted := func() ([]jobs.Outcome, jobs.Want) {
+		outcomes, want := ask()
+		free = 0
+		for _, p := range want.Pools {
+			free += p.Free
+		}
+		return outcomes, want
 	}
-	// Nothing runs: with nothing claimed either, it is over, also for a worker that
-	// runs UntilEmpty and would wait for what is delayed.
-	idle := free == s.slots
 	take := s.Seat.Turn
 	if s.only != 0 {
 		take = s.turnOf
 	}
-	turn, err := take(ctx, outcomes, want)
+	turn, err := take(ctx, noted)
 	if err != nil {
 		return turn, err
 	}
@@ -72,31 +74,38 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 			s.claimed = append(s.claimed, c.ID)
 		}
 	}
-	if idle && len(turn.Claimed) == 0 {
+	// Nothing runs: with nothing claimed either, it is over, also for a worker that
+	// runs UntilEmpty and would wait for what is delayed.
+	if free == s.slots && len(turn.Claimed) == 0 {
 		s.stop()
 	}
 	return turn, nil
 }
 
 // turnOf is a turn that claims no other job than the only one, and that once.
-func (s *seat) turnOf(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
-	pools := want.Pools
-	want.Pools = nil
+func (s *seat) turnOf(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
+	// Of its type and queue it is the best while this lasts.
+	var best jobs.Want
+	narrowed := func() ([]jobs.Outcome, jobs.Want) {
+		outcomes, want := ask()
+		want.Types, want.Pools = best.Types, best.Pools
+		return outcomes, want
+	}
 	if len(s.claimed) > 0 {
-		return s.Seat.Turn(ctx, outcomes, want)
+		return s.Seat.Turn(ctx, narrowed)
 	}
 	row, _, err := s.q.Job(ctx, s.only)
 	if err != nil {
 		return jobs.Turn{}, err
 	}
-	// Of its type and queue it is the best while this lasts.
-	if slices.ContainsFunc(pools, func(p jobs.Pool) bool { return slices.Contains(p.Queues, row.Queue) }) && slices.Contains(want.Types, row.Type) {
-		want.Types, want.Pools = []string{row.Type}, []jobs.Pool{{Queues: []string{row.Queue}, Free: 1}}
+	_, want := ask()
+	if slices.ContainsFunc(want.Pools, func(p jobs.Pool) bool { return slices.Contains(p.Queues, row.Queue) }) && slices.Contains(want.Types, row.Type) {
+		best.Types, best.Pools = []string{row.Type}, []jobs.Pool{{Queues: []string{row.Queue}, Free: 1}}
 	}
 	if err := s.prioritize(ctx, math.MaxInt64, row.Priority); err != nil {
 		return jobs.Turn{}, err
 	}
-	turn, err := s.Seat.Turn(ctx, outcomes, want)
+	turn, err := s.Seat.Turn(ctx, narrowed)
 	if e := s.prioritize(context.WithoutCancel(ctx), row.Priority, math.MaxInt64); e != nil {
 		s.q.t.Error(e) // what was claimed is to run all the same
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/sqlite"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // TestClockStepsBack: an hour's step back of the wall clock delays nothing by
@@ -56,7 +57,7 @@ func TestClockStepsBack(t *testing.T) {
 			}
 			reap()
 			want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
-			turn, err := seats[0].Turn(t.Context(), nil, want)
+			turn, err := seats[0].Turn(t.Context(), storetest.Ask(nil, want))
 			if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != added[0].ID {
 				t.Fatalf("claimed %+v, %v; want the job that was due before the step", turn.Claimed, err)
 			}
@@ -99,7 +100,7 @@ func TestClockStepsBackKeepsPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if turn, err := dies.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+	if turn, err := dies.Turn(t.Context(), storetest.Ask(nil, want)); err != nil || len(turn.Claimed) != 1 {
 		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
 	}
 	if _, err := db.Enqueue(t.Context(), n, n, n); err != nil {
@@ -113,7 +114,7 @@ func TestClockStepsBackKeepsPlace(t *testing.T) {
 	if n := reap(); n != 1 {
 		t.Fatalf("%d jobs were reaped, want 1", n)
 	}
-	turn, err := seat.Turn(t.Context(), nil, want)
+	turn, err := seat.Turn(t.Context(), storetest.Ask(nil, want))
 	if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != added[0].ID {
 		t.Errorf("claimed %+v, %v; want job %d first", turn.Claimed, err, added[0].ID)
 	}
@@ -167,7 +168,7 @@ func TestClockStepsBackInACommit(t *testing.T) {
 		}
 	}
 	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
-	if turn, err := seat.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+	if turn, err := seat.Turn(t.Context(), storetest.Ask(nil, want)); err != nil || len(turn.Claimed) != 1 {
 		t.Errorf("claimed %+v, %v; the next is due in %v; want the job, now", turn.Claimed, err, turn.Next)
 	}
 }
@@ -197,7 +198,7 @@ func TestClockStepsBackOverBadRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Minute}
-	if turn, err := dies.Turn(t.Context(), nil, want); err != nil || len(turn.Claimed) != 1 {
+	if turn, err := dies.Turn(t.Context(), storetest.Ask(nil, want)); err != nil || len(turn.Claimed) != 1 {
 		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
 	}
 	err = db.Write(t.Context(), func(tx *sql.Tx) error {
@@ -247,12 +248,12 @@ func TestClockStepsBackOverStarts(t *testing.T) {
 			offset.Store(int64(time.Hour))
 			seat := join()
 			want := jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 9}}, TTL: time.Minute}
-			turn, err := seat.Turn(t.Context(), nil, want)
+			turn, err := seat.Turn(t.Context(), storetest.Ask(nil, want))
 			if err != nil || len(turn.Claimed) != 2 {
 				t.Fatalf("claimed %+v, %v", turn.Claimed, err)
 			}
 			outcomes := []jobs.Outcome{{Ref: turn.Claimed[0].Ref, Status: jobs.Completed}, {Ref: turn.Claimed[1].Ref, Status: jobs.Completed}}
-			if _, err := seat.Turn(t.Context(), outcomes, jobs.Want{}); err != nil {
+			if _, err := seat.Turn(t.Context(), storetest.Ask(outcomes, jobs.Want{})); err != nil {
 				t.Fatal(err)
 			}
 			offset.Store(0)
@@ -265,7 +266,7 @@ func TestClockStepsBackOverStarts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn, err = seat.Turn(t.Context(), nil, want)
+			turn, err = seat.Turn(t.Context(), storetest.Ask(nil, want))
 			if err != nil || len(turn.Claimed) != 0 || turn.Next < 9*time.Minute || turn.Next > 11*time.Minute {
 				t.Errorf("claimed %+v, next in %v, %v; want none, and about 10m", turn.Claimed, turn.Next, err)
 			}

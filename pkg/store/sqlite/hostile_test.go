@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/sqlite"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // joined opens a new database and takes a seat.
@@ -37,7 +38,7 @@ func wantOf(n int, types ...string) jobs.Want {
 
 func turn(t *testing.T, seat jobs.Seat, want jobs.Want, outcomes ...jobs.Outcome) jobs.Turn {
 	t.Helper()
-	got, err := seat.Turn(t.Context(), outcomes, want)
+	got, err := seat.Turn(t.Context(), storetest.Ask(outcomes, want))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // TestPlans holds the plan of every statement that the engine keeps prepared,
@@ -62,7 +63,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	want := jobs.Want{Types: []string{"A", "B"}, Pools: []jobs.Pool{{Queues: []string{"default", "mail"}, Free: 10}},
 		TTL: time.Minute, Limit: jobs.Limits{MaxAttempts: 3}}
 	_, errEnqueue := db.Enqueue(ctx, n, n, unique, delayed)
-	turn, errTurn := s.Turn(ctx, nil, want)
+	turn, errTurn := s.Turn(ctx, storetest.Ask(nil, want))
 	if len(turn.Claimed) < 3 {
 		t.Fatalf("claimed %d", len(turn.Claimed))
 	}
@@ -70,11 +71,11 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 		db.ChangePolicy(ctx, jobs.OfType, "A", func(p *jobs.Policy) { p.MaxRunning = 9 }),
 		db.ChangePolicy(ctx, jobs.OfQueue, "default", func(p *jobs.Policy) { p.MaxStarts = jobs.Rate{N: 9, Per: time.Hour} }))
 	_, errAgain := db.Enqueue(ctx, n)
-	_, errOut := s.Turn(ctx, []jobs.Outcome{
+	_, errOut := s.Turn(ctx, storetest.Ask([]jobs.Outcome{
 		{Ref: turn.Claimed[0].Ref, Status: jobs.Completed},
 		{Ref: turn.Claimed[1].Ref, Status: jobs.Pending, Error: "x"},
 		{Ref: jobs.Ref{ID: 99}, Status: jobs.Completed},
-	}, want)
+	}, want))
 	_, errRenew := s.Renew(ctx, time.Minute, []jobs.Holding{{Ref: turn.Claimed[2].Ref, Progress: &jobs.Progress{}}})
 	_, errLost := s.Lost(ctx, nil)
 	_, errLeft := s.Left(ctx, want)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/internal/insert"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // TestSchemaVersion: whoever adds a migration looks whether a job is still
@@ -44,8 +45,8 @@ func TestFromEachVersion(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		turn, err := seat.Turn(t.Context(), nil, jobs.Want{Types: []string{"A"}, TTL: time.Minute,
-			Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 5}}, Limit: jobs.Limits{MaxAttempts: 3}})
+		turn, err := seat.Turn(t.Context(), storetest.Ask(nil, jobs.Want{Types: []string{"A"}, TTL: time.Minute,
+			Pools: []jobs.Pool{{Queues: []string{jobs.DefaultQueue}, Free: 5}}, Limit: jobs.Limits{MaxAttempts: 3}}))
 		if err != nil || len(turn.Claimed) != 1 || turn.Claimed[0].ID != 2 {
 			t.Errorf("version %d: claimed %+v, %v", version, turn.Claimed, err)
 		}

@@ -14,7 +14,8 @@ import (
 )
 
 // Turn implements jobs.Seat.
-func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want) (jobs.Turn, error) {
+func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
+	outcomes, want := ask()
 	claims := s.claims(want)
 	if len(outcomes) == 0 {
 		var work bool
@@ -31,6 +32,10 @@ func (s *seat) Turn(ctx context.Context, outcomes []jobs.Outcome, want jobs.Want
 	err := s.db.writer.do(ctx, func(t *tx) error {
 		before := turn.Claimed
 		turn = jobs.Turn{}
+		if !t.again { // else Turn may have returned, and what was said is to be proven
+			outcomes, want = ask()
+			claims = s.claims(want)
+		}
 		rejected, err := s.finishAll(t, outcomes)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/sqlite"
+	"github.com/shoal-project/shoal/pkg/store/storetest"
 )
 
 // TestWaits proves that the store says for how long it has been waiting for
@@ -89,7 +90,7 @@ func TestJoinAfterAStandstill(t *testing.T) {
 	if _, err := db.Enqueue(t.Context(), jobs.New{Type: "A", Payload: []byte(`1`)}); err != nil {
 		t.Fatal(err)
 	}
-	turn, err := holder.Turn(t.Context(), nil, jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Second})
+	turn, err := holder.Turn(t.Context(), storetest.Ask(nil, jobs.Want{Types: []string{"A"}, Pools: []jobs.Pool{{Queues: []string{"default"}, Free: 1}}, TTL: time.Second}))
 	if err != nil || len(turn.Claimed) != 1 {
 		t.Fatalf("claimed %+v, %v", turn.Claimed, err)
 	}

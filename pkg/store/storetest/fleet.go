@@ -118,7 +118,7 @@ func testConcurrentTurns(t *testing.T, f *fixture) {
 		all.Go(func() {
 			var outcomes []jobs.Outcome
 			for {
-				turn, err := seat.Turn(f.ctx, outcomes, want(7))
+				turn, err := seat.Turn(f.ctx, Ask(outcomes, want(7)))
 				if err != nil || len(turn.Rejected) > 0 {
 					t.Errorf("rejected %v, %v", turn.Rejected, err)
 					return

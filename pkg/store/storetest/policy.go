@@ -214,7 +214,7 @@ func testMaxRunningRace(t *testing.T, f *fixture) {
 		workers.Go(func() {
 			var outcomes []jobs.Outcome
 			for {
-				turn, err := seat.Turn(f.ctx, outcomes, want(10))
+				turn, err := seat.Turn(f.ctx, Ask(outcomes, want(10)))
 				if err != nil {
 					t.Error(err)
 					return

@@ -134,9 +134,14 @@ func want(n int) jobs.Want {
 	}
 }
 
+// Ask is a turn that has all of its outcomes when it is called.
+func Ask(outcomes []jobs.Outcome, want jobs.Want) jobs.Ask {
+	return func() ([]jobs.Outcome, jobs.Want) { return outcomes, want }
+}
+
 func (f *fixture) turn(seat jobs.Seat, w jobs.Want, outcomes ...jobs.Outcome) jobs.Turn {
 	f.Helper()
-	turn, err := seat.Turn(f.ctx, outcomes, w)
+	turn, err := seat.Turn(f.ctx, Ask(outcomes, w))
 	if err != nil {
 		f.Fatal(err)
 	}
