@@ -22,16 +22,18 @@ type run struct {
 	failing  *zap.Logger // for what is tried again until it succeeds: each line once in a while
 	handlers map[string]handler
 
-	mu      sync.Mutex
-	held    map[Ref]*attempt // until their outcome is handed in
-	ended   []ending
-	trusted context.Context // ends when the leases can't be trusted
-	slots   slots           // with the parents of the attempts' contexts, below trusted
-	vouched time.Time       // until when the guard was told to trust them
+	mu       sync.Mutex
+	held     map[Ref]*attempt // until their outcome is handed in
+	starting []*attempt       // nobody runs them yet
+	called   bool             // a goroutine is to come and run one
+	ended    []ending
+	trusted  context.Context // ends when the leases can't be trusted
+	slots    slots           // with the parents of the attempts' contexts, below trusted
+	vouched  time.Time       // until when the guard was told to trust them
 
 	turning  atomic.Bool   // a Turn is under way
-	attempts chan *attempt // to goroutines that have run one; closed when no more come
-	starting atomic.Int64  // attempts whose goroutine has not run yet
+	calls    chan struct{} // to a goroutine that waits for an attempt to run
+	over     chan struct{} // closed: they need not wait any more
 	failures chan Failure  // to be told to the hook, if there is one
 	news     chan struct{} // an attempt has ended, or there may be work
 	asked    chan struct{} // whether the turn loop comes round
@@ -52,13 +54,14 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),
-		held:     make(map[Ref]*attempt),
-		attempts: make(chan *attempt),
-		news:     make(chan struct{}, 1),
-		changes:  make(chan struct{}, 1),
-		stir:     make(chan struct{}, 1),
-		freed:    make(chan struct{}, 1),
-		gone:     make(chan struct{}),
+		held:    make(map[Ref]*attempt),
+		calls:   make(chan struct{}),
+		over:    make(chan struct{}),
+		news:    make(chan struct{}, 1),
+		changes: make(chan struct{}, 1),
+		stir:    make(chan struct{}, 1),
+		freed:   make(chan struct{}, 1),
+		gone:    make(chan struct{}),
 	}
 }
 
@@ -106,7 +109,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)
-	close(r.attempts)
+	close(r.over)
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()

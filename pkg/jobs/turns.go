@@ -85,9 +85,15 @@ func (t *turns) leaveBehind() {
 // begun lets the handlers begin whose goroutines were started, or until says that
 // it is enough. It gives up where others need the processors.
 func (t *turns) begun(enough func() bool) {
-	for start := time.Now(); t.starting.Load() > 0 && !enough() && time.Since(start) < beginTime; {
+	for start := time.Now(); !t.allBegun() && !enough() && time.Since(start) < beginTime; {
 		runtime.Gosched()
 	}
+}
+
+func (t *turns) allBegun() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.starting) == 0
 }
 
 // beginTime is little beside a commit.
@@ -160,7 +166,6 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	}
 
 	free := t.free()
-	t.starting.Add(int64(len(turn.Claimed)))
 	t.start(turn.Claimed, asked)
 	t.running += len(turn.Claimed)
 	for _, c := range turn.Claimed {

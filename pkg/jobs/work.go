@@ -17,7 +17,7 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// start runs the handlers of what was claimed, each in a goroutine. Their leases
+// start runs the handlers of what was claimed. Their leases
 // were asked for at asked, which may be long ago: the process may have been
 // stopped, or the file locked. Until a renewal has covered them, that is what is
 // trusted; where it may end before the next renewal, they are given back, and no
@@ -42,21 +42,56 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 		}
 		a.trust = time.AfterFunc(trusted, func() { a.lose() })
 		t.held[a.Ref] = a
+		t.starting = append(t.starting, a)
+	}
+	t.call()
+}
+
+// call has one more goroutine work, if there are attempts to start and none was
+// called that has not come yet. It is used with mu held.
+func (r *run) call() {
+	if r.called || len(r.starting) == 0 {
+		return
+	}
+	r.called = true
+	select {
+	case r.calls <- struct{}{}: // to one that waits
+	default:
+		go r.works()
+	}
+}
+
+// works runs attempts, one after the other, until no more come. While it runs one,
+// another goroutine is ready to run the next: it does where this one's handler takes
+// its time, and where it does not, there is no switch between goroutines, which costs
+// as much as the rest of a short handler. So would a stack that grows with each.
+func (r *run) works() {
+	for {
+		for a := r.next(true); a != nil; a = r.next(false) {
+			r.work(a)
+			pprof.SetGoroutineLabels(context.Background())
+		}
 		select {
-		case t.attempts <- a: // to one who waits for it
-		default:
-			go t.works(a)
+		case <-r.calls:
+		case <-r.over:
+			return
 		}
 	}
 }
 
-// works runs attempts, one after the other: a goroutine's stack grows with its
-// first handler, which costs as much as the rest of a short one.
-func (r *run) works(a *attempt) {
-	for ok := true; ok; a, ok = <-r.attempts {
-		r.work(a)
-		pprof.SetGoroutineLabels(context.Background())
+// next is the attempt to run next; came says that this is the goroutine that was
+// called.
+func (r *run) next(came bool) (a *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if came {
+		r.called = false
 	}
+	if len(r.starting) > 0 {
+		a, r.starting = r.starting[0], r.starting[1:]
+		r.call()
+	}
+	return a
 }
 
 // cancellable is the context of an attempt, which ends after its timeout, if that
@@ -72,7 +107,6 @@ func cancellable(parent context.Context, timeout time.Duration) (context.Context
 
 // work runs one attempt to its end and hands its outcome to the turn loop.
 func (r *run) work(a *attempt) {
-	r.starting.Add(-1)
 	started := time.Now()
 	pprof.SetGoroutineLabels(a.ctx)
 	err := errGone

@@ -22,6 +22,7 @@ type baton struct {
 	seats *seatFile
 	sleepers
 	held  bool
+	yield uint32 // the count at which another was woken for it; 0: none was
 	stuck uint32 // the count at which a holder was seen to do nothing; 0: none
 }
 
@@ -44,6 +45,10 @@ func newBaton(seats *seatFile) (b *baton, err error) {
 func (b *baton) take(goOn func() bool) {
 	var last uint32
 	var since time.Time
+	if b.yield != 0 {
+		b.sleep(b.yield, batonLook) // behind those who wait: the one that was woken takes a moment
+		b.yield = 0
+	}
 	for goOn() {
 		count := b.passes()
 		if b.held = b.lock(unix.F_WRLCK) == nil; b.held {
@@ -72,10 +77,14 @@ func (b *baton) pass() (woken bool) {
 	_ = b.lock(unix.F_UNLCK) // fails only for arguments that are wrong
 	// Two may count at once, as the baton is free: what matters is that it differs
 	// from what a waiter read before it found the baton taken.
+	next := max(1, b.passes()+1)
 	var count [4]byte
-	binary.NativeEndian.PutUint32(count[:], max(1, b.passes()+1))
+	binary.NativeEndian.PutUint32(count[:], next)
 	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
-	return b.wake()
+	if woken = b.wake(); woken {
+		b.yield = next
+	}
+	return woken
 }
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.

@@ -27,7 +27,8 @@ type writer struct {
 	conn *conn
 	tx   *tx
 
-	wrote time.Time // the last group
+	wrote  time.Time // the last group
+	others bool      // somebody waited when the last spell ended
 
 	walPages       int // in use, after the last commit
 	checkpointing  bool
@@ -193,17 +194,21 @@ const (
 	spellWait = time.Millisecond
 )
 
-// spell writes groups until nothing more comes, or others are to have their turn.
+// spell writes groups until nothing more comes, or others are to have their turn:
+// also when a group has less than half of what the largest had, as what this
+// process had in stock is written then, and others have more.
 func (w *writer) spell() {
-	quick := time.Since(w.wrote) < spellWait // what comes next comes soon after it
+	quick := w.others && time.Since(w.wrote) < spellWait // what comes next comes soon after it
 	w.db.writing <- struct{}{}
 	defer func() { <-w.db.writing }()
 	w.db.baton.take(func() bool { return w.db.alive.Err() == nil && w.wanted() })
 	began := time.Now()
+	var most int64
 	for w.wanted() && w.db.alive.Err() == nil {
-		w.group()
+		rows := w.group()
+		most = max(most, rows)
 		w.wrote = time.Now()
-		if w.wrote.Sub(began) > spellTime || w.db.closures.Load() > 0 {
+		if w.wrote.Sub(began) > spellTime || 2*rows < most || w.db.closures.Load() > 0 {
 			break
 		}
 		if quick {
@@ -211,9 +216,7 @@ func (w *writer) spell() {
 		}
 	}
 	w.checkpoint()
-	if w.db.baton.pass() && w.wanted() {
-		time.Sleep(spellWait) // or the one that was woken would find it taken again
-	}
+	w.others = w.db.baton.pass()
 }
 
 // more waits a little for something to write.
@@ -230,37 +233,41 @@ func (w *writer) more() bool {
 	return true
 }
 
-// group writes what waits, in one transaction, and answers it.
-func (w *writer) group() {
+// group writes what waits, in one transaction, and answers it. It returns how many
+// rows that has changed.
+func (w *writer) group() (rows int64) {
 	if err := w.begin(); err != nil {
 		if errors.Is(err, sqlite3.BUSY) {
-			return // whoever waited has given up
+			return 0 // whoever waited has given up
 		}
 		w.fail(w.take(), err)
-		return
+		return 0
 	}
 	ops := w.take()
+	before := w.conn.TotalChanges()
 	for len(ops) > 0 {
 		bad, err := w.runAll(ops)
 		if err == nil {
+			rows = w.conn.TotalChanges() - before
 			err = w.commit(ops)
 			answer(ops, err)
-			return
+			return rows
 		}
 		w.conn.rollback()
 		if broken(err) {
 			w.fail(ops, err)
-			return
+			return 0
 		}
 		// One operation's error is its own affair: the others go on without it.
 		answer(ops[bad:bad+1], err)
 		ops = append(ops[:bad:bad], ops[bad+1:]...)
 		if err := w.begin(); err != nil {
 			w.fail(ops, err)
-			return
+			return 0
 		}
 	}
 	w.conn.rollback()
+	return 0
 }
 
 // begin begins a transaction on a file whose tables are known.
