@@ -21,10 +21,7 @@ type attempt struct {
 	seat   Seat
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
-	// until is when its claim's own lease can't be trusted any more: trust loses
-	// the attempt then. Zero, and stopped, by the first renewal. Under run.mu.
-	until time.Time
-	trust *time.Timer
+	grant  *grant // nil once a renewal has covered it, or it has ended; under run.mu
 
 	// When its handler was first seen not to have returned though its context had
 	// ended, and whether that was logged. Under run.mu.
@@ -46,6 +43,36 @@ const (
 	settled                 // its outcome was accepted by Job.Commit
 	ended                   // its handler has returned
 )
+
+// grant is the lease that the claims of one turn came with. Its attempts are lost
+// when it can't be trusted any more, but for those that have left it. Under run.mu.
+type grant struct {
+	until    time.Time
+	timer    *time.Timer
+	attempts int
+}
+
+// leave is for an attempt that needs the grant no longer.
+func (g *grant) leave(a *attempt) {
+	if g == nil {
+		return
+	}
+	a.grant = nil
+	if g.attempts--; g.attempts == 0 {
+		g.timer.Stop()
+	}
+}
+
+// expire loses the attempts of a grant that can't be trusted any more.
+func (r *run) expire(g *grant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.held {
+		if a.grant == g {
+			a.lose()
+		}
+	}
+}
 
 // runs says whether its handler has not returned.
 func (a *attempt) runs() bool {
@@ -78,8 +105,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
-	a.until = time.Time{}
-	a.trust.Stop()
+	a.grant.leave(a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.progress == p {

@@ -110,11 +110,11 @@ func (t *turns) collect() {
 	for _, e := range t.ended {
 		t.want.Pools[e.pool].Free++
 		t.running--
-		if e.outcome == nil {
+		if !e.last {
 			t.look = true // no turn will come of it otherwise
 			continue
 		}
-		t.outcomes = append(t.outcomes, *e.outcome)
+		t.outcomes = append(t.outcomes, e.outcome)
 	}
 	t.ended = t.ended[:0]
 }

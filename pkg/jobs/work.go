@@ -33,14 +33,17 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 	if !stale && len(claimed) > 0 && until.Before(t.vouched) {
 		t.vouch(until)
 	}
+	g := &grant{until: until, attempts: len(claimed)}
+	if len(claimed) > 0 {
+		g.timer = time.AfterFunc(trusted, func() { t.expire(g) })
+	}
 	for _, c := range claimed {
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
+		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, grant: g}
 		if stale {
 			cancel(lease.ErrLost)
 		}
-		a.trust = time.AfterFunc(trusted, func() { a.lose() })
 		t.held[a.Ref] = a
 		t.starting = append(t.starting, a)
 	}
@@ -129,15 +132,13 @@ func (r *run) work(a *attempt) {
 func (r *run) settle(a *attempt, err error, took time.Duration) {
 	e := ending{pool: a.pool}
 	retry, after := r.retry(a, err)
-	if o, ok := a.outcome(err, retry, after); ok {
-		e.outcome = &o
-	}
-	a.trust.Stop()
+	e.outcome, e.last = a.outcome(err, retry, after)
 	a.cancel(nil)
 	r.logEnd(a, e.outcome, took)
 
 	r.mu.Lock()
-	if e.outcome == nil {
+	a.grant.leave(a)
+	if !e.last {
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
 	r.ended = append(r.ended, e)
@@ -149,12 +150,15 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 // retry is what holds for the job's retries, and after is how long it waits for the
 // next one: as the operator says, or the handler, or the worker's options.
 func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) {
+	if err == nil {
+		return p, 0
+	}
 	p = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
 	after = p.wait(a.Attempt)
 	backoff := r.handlers[a.Type].defaults.Backoff
 	var permanent permanentError
 	var said retryError
-	if err == nil || backoff == nil || a.Retry.Delay != 0 || errors.As(err, &permanent) || errors.As(err, &said) {
+	if backoff == nil || a.Retry.Delay != 0 || errors.As(err, &permanent) || errors.As(err, &said) {
 		return p, after
 	}
 	defer func() {
@@ -165,8 +169,8 @@ func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) 
 	return p, max(0, backoff(a.Attempt, err))
 }
 
-func (r *run) logEnd(a *attempt, o *Outcome, took time.Duration) {
-	if o == nil || o.Error == "" {
+func (r *run) logEnd(a *attempt, o Outcome, took time.Duration) {
+	if o.Error == "" {
 		if c := r.log.Check(zap.DebugLevel, "job ended"); c != nil {
 			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", took))
 		}
@@ -188,9 +192,10 @@ func firstLine(text string) string {
 	return text
 }
 
-// ending is an attempt whose handler has returned. With no outcome, Job.Commit
-// has said it.
+// ending is an attempt whose handler has returned. Where its outcome is not the last
+// word, Job.Commit has said that.
 type ending struct {
 	pool    int
-	outcome *Outcome
+	outcome Outcome
+	last    bool
 }

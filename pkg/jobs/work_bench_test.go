@@ -24,6 +24,8 @@ func (s *endless) Leave(context.Context) error                        { return n
 func (s *endless) Reap(context.Context) ([]jobs.Reaped, bool, error)  { return nil, false, nil }
 func (s *endless) Left(context.Context, jobs.Want) (bool, error)      { return s.left > 0, nil }
 
+func (s *endless) Lost(context.Context, []jobs.Holding) ([]jobs.Ref, error) { return nil, nil }
+
 func (s *endless) Renew(context.Context, time.Duration, []jobs.Holding) ([]jobs.Ref, error) {
 	return nil, nil
 }

@@ -76,6 +76,7 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 // gates.
 func (s *seat) claimAll(t *tx, c claim, want jobs.Want, all policies, gates gates, into *[]jobs.Claimed) error {
 	if len(gates) == 0 {
+		*into = slices.Grow(*into, min(c.free, 100)) // a busy worker gets as many
 		return s.claim(t, c.best, append([]any{t.now, c.free}, c.args(nil)...), want, all, into)
 	}
 	ids, err := c.passing(t.conn, gates, t.now)
