@@ -16,7 +16,7 @@ const (
 			lease_owner = ?2, lease_token = lease_token + 1, lease_expires_at = CAST(?1 * 1000 AS INTEGER) + 30000
 		WHERE id IN (SELECT id FROM sync_jobs
 			WHERE status = 'pending' AND due = 1 AND queue = 'default' AND job_type = ?3 AND run_at <= ?1
-			ORDER BY priority DESC, run_at, id LIMIT ?4)
+			ORDER BY priority DESC, run_at, id LIMIT ?4 + 0)
 		RETURNING id, lease_token, payload`
 )
 
