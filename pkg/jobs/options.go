@@ -20,8 +20,9 @@ type WorkerOptions struct {
 	// Drain is how long running jobs may go on once Run's context has ended:
 	// 30 s; negative: not at all.
 	Drain time.Duration
-	// Poll is how often an idle worker looks for work that no change told it
-	// of: 1 s, give or take a fifth.
+	// Poll is how often an idle worker looks for work that no change told it of:
+	// 1 s, give or take a fifth. Where no job runs anywhere and every commit is
+	// heard of, it is 30 s at least.
 	Poll time.Duration
 	// MaxAttempts and Timeout hold for jobs that name none: 3, and none.
 	MaxAttempts int

@@ -32,6 +32,7 @@ type run struct {
 	vouched  time.Time       // until when the guard was told to trust them
 
 	turning  atomic.Bool   // a Turn is under way
+	calm     atomic.Bool   // no job runs anywhere, and none will without a commit, of which Changes tells
 	calls    chan struct{} // to a goroutine that waits for an attempt to run
 	over     chan struct{} // closed: they need not wait any more
 	failures chan Failure  // to be told to the hook, if there is one

@@ -173,7 +173,7 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	}
 	// As many as were asked for: there may be more.
 	t.look = free > 0 && t.free() == 0
-	t.next = time.Now().Add(jitter(t.opts.Poll))
+	t.next = t.poll()
 	if turn.Next > 0 {
 		t.next = earlier(t.next, time.Now().Add(turn.Next))
 	}
@@ -203,10 +203,19 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	case <-t.asked:
 	case <-timer.C:
 		t.look = true
-		t.next = time.Now().Add(jitter(t.opts.Poll))
+		t.next = t.poll()
 	case <-stopped:
 	case <-words.Done():
 	}
+}
+
+// poll is when to look for work that nobody has told of.
+func (t *turns) poll() time.Time {
+	every := t.opts.Poll
+	if t.calm.Load() {
+		every = max(every, calmPoll)
+	}
+	return time.Now().Add(jitter(every))
 }
 
 // changed notes that somebody has committed.

@@ -13,6 +13,7 @@ import (
 const (
 	reapEvery = 250 * time.Millisecond // a dead worker's jobs are to run again within a second
 	calmEvery = 5 * time.Second        // for the rest: the row and the leadership of the dead, a clock that went back, a file that was moved
+	calmPoll  = 30 * time.Second       // for work: a commit tells of it
 	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
 )
 
@@ -101,10 +102,9 @@ func (r *run) lose(lost []Ref) {
 
 // reaps gives back what dead and stuck workers held.
 func (r *run) reaps(ctx context.Context) {
-	calm := false
 	for {
 		wait, stir := reapEvery, r.stir
-		if calm {
+		if r.calm.Load() {
 			wait = calmEvery
 		} else {
 			stir = nil
@@ -113,13 +113,12 @@ func (r *run) reaps(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-stir:
-			calm = false
+			r.calm.Store(false)
 			continue
 		case <-time.After(wait):
 		}
-		var reaped []Reaped
-		var err error
-		reaped, calm, err = r.seat.Reap(ctx)
+		reaped, calm, err := r.seat.Reap(ctx)
+		r.calm.Store(calm)
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
 			close(r.gone)

@@ -37,8 +37,9 @@ type report struct {
 	// At says when something happened to a job, by its id, in nanoseconds of the
 	// kernel's monotonic clock, which all processes share: its handler began, or its
 	// enqueue returned.
-	At      map[int64]int64 `json:",omitempty"`
-	Longest time.Duration   // wait for the write lock
+	At      map[int64]int64         `json:",omitempty"`
+	Took    map[int64]time.Duration `json:",omitempty"` // the turn that claimed the job, where that is asked for
+	Longest time.Duration           // wait for the write lock
 }
 
 // stage is where a role is played: a process's standard streams.

@@ -54,6 +54,7 @@ func idle(r role, s stage) (report, error) {
 	}
 	defer q.Close()
 	c := newCounted(q, 0, nil)
+	c.Took = make(map[int64]time.Duration)
 	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: max(r.Slots, 1), Poll: r.Poll, Joined: s.ready})
 	var mu sync.Mutex
 	at := make(map[int64]int64)
@@ -165,6 +166,11 @@ func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) 
 	s.End = time.Now()
 	if len(turn.Claimed) > 0 {
 		record(s.claims, s.End.Sub(start))
+	}
+	for _, c := range turn.Claimed {
+		if s.Took != nil {
+			s.Took[c.ID] = s.End.Sub(start)
+		}
 	}
 	before := s.Jobs
 	s.Jobs += len(outcomes) - len(turn.Rejected)
