@@ -180,6 +180,9 @@ ALTER TABLE sync_schedules ADD COLUMN payload TEXT;
 ALTER TABLE sync_schedules ADD COLUMN queue TEXT;
 ALTER TABLE sync_schedules ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sync_schedules ADD COLUMN last_at REAL; -- the last tick that was enqueued
+`, `
+-- What ended without completing: few jobs beside those that did.
+CREATE INDEX sync_jobs_unsuccessful ON sync_jobs (status) WHERE status = 'failed' OR status = 'cancelled';
 `}
 
 const metaTable = `CREATE TABLE IF NOT EXISTS sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`
