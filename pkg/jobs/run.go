@@ -25,6 +25,7 @@ type run struct {
 	mu       sync.Mutex
 	held     map[Ref]*attempt // until their outcome is handed in
 	starting []*attempt       // nobody runs them yet
+	started  time.Time        // the last of them were put there
 	called   bool             // a goroutine is to come and run one
 	ended    []ending
 	trusted  context.Context // ends when the leases can't be trusted

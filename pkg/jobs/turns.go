@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"time"
 
@@ -35,8 +34,9 @@ type turns struct {
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	for {
-		t.begun(func() bool { return len(t.news) > 0 })
-		t.collect()
+		if !t.beginning() {
+			t.collect()
+		}
 		changes := t.seat.Changes()
 		if time.Since(t.told) < lostEvery {
 			changes = nil
@@ -82,23 +82,6 @@ func (t *turns) leaveBehind() {
 	}
 }
 
-// begun lets the handlers begin whose goroutines were started, or until says that
-// it is enough. It gives up where others need the processors.
-func (t *turns) begun(enough func() bool) {
-	for start := time.Now(); !t.allBegun() && !enough() && time.Since(start) < beginTime; {
-		runtime.Gosched()
-	}
-}
-
-func (t *turns) allBegun() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.starting) == 0
-}
-
-// beginTime is little beside a commit.
-const beginTime = 100 * time.Microsecond
-
 // collect frees the slots of attempts that have ended.
 func (t *turns) collect() {
 	select {
@@ -127,10 +110,8 @@ func (t *turns) free() int {
 	return n
 }
 
-// ask says what the turn is to do, as of now. Handlers that are as good as done end
-// first: one commit for all costs less than one more for those that came too late.
+// ask says what the turn is to do, as of now.
 func (t *turns) ask() ([]Outcome, Want) {
-	t.begun(func() bool { return false })
 	t.collect()
 	want := t.want
 	if t.stopping {

@@ -47,8 +47,24 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 		t.held[a.Ref] = a
 		t.starting = append(t.starting, a)
 	}
+	t.started = time.Now()
 	t.call()
 }
+
+// beginning says that handlers are about to begin: those that are as good as done
+// end before the next turn, as one commit for all costs less than one more for those
+// that came too late. It does not last where others need the processors.
+func (r *run) beginning() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tooSoon()
+}
+
+// tooSoon is beginning, with mu held.
+func (r *run) tooSoon() bool { return len(r.starting) > 0 && time.Since(r.started) < beginTime }
+
+// beginTime is little beside a commit.
+const beginTime = 100 * time.Microsecond
 
 // call has one more goroutine work, if there are attempts to start and none was
 // called that has not come yet. It is used with mu held.
@@ -93,6 +109,9 @@ func (r *run) next(came bool) (a *attempt) {
 	if len(r.starting) > 0 {
 		a, r.starting = r.starting[0], r.starting[1:]
 		r.call()
+		if len(r.starting) == 0 && len(r.ended) > 0 {
+			signal(r.news)
+		}
 	}
 	return a
 }
@@ -143,8 +162,10 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 	}
 	r.ended = append(r.ended, e)
 	r.slots.free = append(r.slots.free, a.slot)
+	if !r.tooSoon() { // else with the last that begins
+		signal(r.news)
+	}
 	r.mu.Unlock()
-	signal(r.news)
 }
 
 // retry is what holds for the job's retries, and after is how long it waits for the
