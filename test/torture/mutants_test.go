@@ -47,7 +47,7 @@ var mutants = []mutant{
 		name: "token", notice: "not linearizable", without: "the token in an outcome's WHERE", tests: "TestTorture$",
 		patches: []patch{
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			t.now+", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			t.now+"},
-			{finishFile, "status = 'running' AND lease_token = token\n", "status = 'running' AND token IS NOT NULL\n"},
+			{finishFile, "status = 'running' AND lease_token = token`", "status = 'running' AND token IS NOT NULL`"},
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			string("},
 		},
 	},
