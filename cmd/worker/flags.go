@@ -35,7 +35,7 @@ func flags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "exec", Usage: "handle a job type with a command, `TYPE=COMMAND` (several) [$SHOAL_EXEC, one a line]"},
 		command.DurationFlag("lease", 30*time.Second, "how long a job is held without a renewal (`D`)", "SHOAL_LEASE"),
 		command.DurationFlag("drain", 30*time.Second, "how long running jobs may go on after SIGTERM (`D`)", "SHOAL_DRAIN"),
-		command.DurationFlag("poll", time.Second, "how often to look for work that nothing told of (`D`)", "SHOAL_POLL"),
+		command.DurationFlag("poll", time.Second, "how often to look for work that nothing told of; rests while nobody works and all commits are heard of (`D`)", "SHOAL_POLL"),
 		&cli.IntFlag{Name: "max-attempts", Value: 3, EnvVars: []string{"SHOAL_MAX_ATTEMPTS"}, Usage: "`N` attempts for a job that names none"},
 		command.DurationFlag("retry-delay", time.Minute, "wait after the first failed attempt, doubled each time (`D`)", "SHOAL_RETRY_DELAY"),
 		&cli.StringFlag{Name: "listen", EnvVars: []string{"SHOAL_LISTEN"}, Usage: "serve this home to peers at `ADDR`; all its workers may share one"},

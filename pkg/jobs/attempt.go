@@ -52,8 +52,9 @@ type grant struct {
 	attempts int
 }
 
-// leave is for an attempt that needs the grant no longer.
-func (g *grant) leave(a *attempt) {
+// leaveGrant says that the attempt needs its grant no longer.
+func (a *attempt) leaveGrant() {
+	g := a.grant
 	if g == nil {
 		return
 	}
@@ -105,7 +106,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
-	a.grant.leave(a)
+	a.leaveGrant()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.progress == p {

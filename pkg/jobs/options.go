@@ -21,8 +21,8 @@ type WorkerOptions struct {
 	// 30 s; negative: not at all.
 	Drain time.Duration
 	// Poll is how often an idle worker looks for work that no change told it of:
-	// 1 s, give or take a fifth. Where no job runs anywhere and every commit is
-	// heard of, it is 30 s at least.
+	// 1 s, give or take a fifth. While no job runs anywhere, none is delayed and
+	// every commit is heard of, it is 30 s at least.
 	Poll time.Duration
 	// MaxAttempts and Timeout hold for jobs that name none: 3, and none.
 	MaxAttempts int

@@ -13,8 +13,8 @@ import (
 )
 
 // run is a worker at work. One goroutine takes turns with the store (turns.go),
-// one for each attempt runs its handler (work.go), a few keep the leases and
-// look after the fleet and the handlers (upkeep.go, leader.go, stuck.go).
+// others run the handlers (crew.go, work.go), a few keep the leases and look after
+// the fleet and the handlers (upkeep.go, leader.go, stuck.go).
 type run struct {
 	seat     Seat
 	opts     WorkerOptions
@@ -22,22 +22,16 @@ type run struct {
 	failing  *zap.Logger // for what is tried again until it succeeds: each line once in a while
 	handlers map[string]handler
 
-	mu       sync.Mutex
-	held     map[Ref]*attempt // until their outcome is handed in
-	starting []*attempt       // nobody runs them yet
-	started  time.Time        // the last of them were put there
-	called   bool             // a goroutine is to come and run one
-	ended    []ending
-	trusted  context.Context // ends when the leases can't be trusted
-	slots    slots           // with the parents of the attempts' contexts, below trusted
-	vouched  time.Time       // until when the guard was told to trust them
+	mu      sync.Mutex
+	held    map[Ref]*attempt // until their outcome is handed in
+	trusted context.Context  // ends when the leases can't be trusted
+	slots   slots            // with the parents of the attempts' contexts, below trusted
+	vouched time.Time        // until when the guard was told to trust them
 
+	crew     *crew
 	turning  atomic.Bool   // a Turn is under way
 	calm     atomic.Bool   // no job runs anywhere, and none will without a commit, of which Changes tells
-	calls    chan struct{} // to a goroutine that waits for an attempt to run
-	over     chan struct{} // closed: they need not wait any more
 	failures chan Failure  // to be told to the hook, if there is one
-	news     chan struct{} // an attempt has ended, or there may be work
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away
 	stir     chan struct{} // the same: jobs may be running
@@ -51,20 +45,19 @@ const failingEvery = 5 * time.Second
 
 func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
-	return &run{
+	r := &run{
 		seat: seat, opts: opts, handlers: handlers, log: log,
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),
 		held:    make(map[Ref]*attempt),
-		calls:   make(chan struct{}),
-		over:    make(chan struct{}),
-		news:    make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
 		stir:    make(chan struct{}, 1),
 		freed:   make(chan struct{}, 1),
 		gone:    make(chan struct{}),
 	}
+	r.crew = newCrew(r.work)
+	return r
 }
 
 // run works until ctx ends or the store is gone, then drains. Three contexts
@@ -111,7 +104,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)
-	close(r.over)
+	close(r.crew.over)
 	stop()
 	interrupt(ErrDraining)
 	upkeep.Wait()

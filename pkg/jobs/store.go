@@ -65,8 +65,8 @@ type Seat interface {
 	// ID is the worker's number, lease_owner in the jobs' rows. It is never reused.
 	ID() int64
 
-	// Turn hands in outcomes and claims jobs for the free slots, in one
-	// transaction. With no outcomes it looks first and writes only if there is
+	// Turn hands in the outcomes and claims jobs for the free slots that ask tells
+	// of, in one transaction. With no outcomes it looks first and writes only if there is
 	// something to claim. A handler may start once it has returned.
 	Turn(ctx context.Context, ask Ask) (Turn, error)
 	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
@@ -107,9 +107,10 @@ type Seat interface {
 }
 
 // Ask says what a turn is to do. It is called at once, to see whether there is
-// anything, and again, by whichever goroutine, when the transaction has begun: what
-// ends while the turn waits for that goes in. Each time it says no less than before.
-// It is not called any more once Turn has returned.
+// anything, and each time that the turn's transaction has begun, by whichever
+// goroutine: what ends while the turn waits for that goes in. Each time it says no
+// less than before, and at once, as others wait. It is not called any more once Turn
+// has returned.
 type Ask func() ([]Outcome, Want)
 
 // Want is what a worker has room for.

@@ -22,10 +22,12 @@ type turns struct {
 	want     Want      // with the slots that are free now
 	running  int       // attempts whose slot is taken
 	outcomes []Outcome // to be handed in
+	endings  []ending  // that collect takes
 	look     bool      // there may be something to claim
 	stopping bool      // nothing more is claimed
 	told     time.Time // that somebody has committed
 	next     time.Time // look again then at the latest
+	delayed  bool      // there will be something by the passing of time, or of the clock's being set
 	retryAt  time.Time // no turn before that: the last one failed
 }
 
@@ -34,9 +36,7 @@ type turns struct {
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	for {
-		if !t.beginning() {
-			t.collect()
-		}
+		t.collect(false)
 		changes := t.seat.Changes()
 		if time.Since(t.told) < lostEvery {
 			changes = nil
@@ -82,15 +82,11 @@ func (t *turns) leaveBehind() {
 	}
 }
 
-// collect frees the slots of attempts that have ended.
-func (t *turns) collect() {
-	select {
-	case <-t.news: // known
-	default:
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, e := range t.ended {
+// collect frees the slots of attempts that have ended; soon says that it is not to wait
+// for those which end in a moment.
+func (t *turns) collect(soon bool) {
+	t.endings = t.crew.take(t.endings, soon)
+	for _, e := range t.endings {
 		t.want.Pools[e.pool].Free++
 		t.running--
 		if !e.last {
@@ -99,7 +95,6 @@ func (t *turns) collect() {
 		}
 		t.outcomes = append(t.outcomes, e.outcome)
 	}
-	t.ended = t.ended[:0]
 }
 
 func (t *turns) free() int {
@@ -112,7 +107,7 @@ func (t *turns) free() int {
 
 // ask says what the turn is to do, as of now.
 func (t *turns) ask() ([]Outcome, Want) {
-	t.collect()
+	t.collect(true)
 	want := t.want
 	if t.stopping {
 		want.Pools = nil
@@ -147,15 +142,18 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	}
 
 	free := t.free()
-	t.start(turn.Claimed, asked)
+	if len(turn.Claimed) > 0 {
+		t.crew.start(t.hold(turn.Claimed, asked))
+	}
 	t.running += len(turn.Claimed)
 	for _, c := range turn.Claimed {
 		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
 	}
 	// As many as were asked for: there may be more.
 	t.look = free > 0 && t.free() == 0
+	t.delayed = turn.Next > 0
 	t.next = t.poll()
-	if turn.Next > 0 {
+	if t.delayed {
 		t.next = earlier(t.next, time.Now().Add(turn.Next))
 	}
 	if !t.opts.UntilEmpty || t.running > 0 || len(turn.Claimed) > 0 {
@@ -170,6 +168,7 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 
 // wait returns when there may be something to do, or stopped is closed.
 func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
+	t.next = earlier(t.next, t.poll()) // it rests no longer, perhaps
 	until := time.Until(t.next)
 	if pause := time.Until(t.retryAt); pause > 0 {
 		until = pause
@@ -177,7 +176,7 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	timer := time.NewTimer(until)
 	defer timer.Stop()
 	select {
-	case <-t.news:
+	case <-t.crew.news:
 	case <-t.seat.Changes():
 		t.changed()
 	case <-t.gone:
@@ -193,7 +192,7 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 // poll is when to look for work that nobody has told of.
 func (t *turns) poll() time.Time {
 	every := t.opts.Poll
-	if t.calm.Load() {
+	if t.calm.Load() && !t.delayed {
 		every = max(every, calmPoll)
 	}
 	return time.Now().Add(jitter(every))

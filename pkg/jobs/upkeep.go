@@ -118,7 +118,9 @@ func (r *run) reaps(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		reaped, calm, err := r.seat.Reap(ctx)
-		r.calm.Store(calm)
+		if r.calm.Swap(calm) && !calm {
+			signal(r.crew.news) // the poll rests no longer
+		}
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
 			close(r.gone)

@@ -17,12 +17,11 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// start runs the handlers of what was claimed. Their leases
-// were asked for at asked, which may be long ago: the process may have been
-// stopped, or the file locked. Until a renewal has covered them, that is what is
-// trusted; where it may end before the next renewal, they are given back, and no
-// handler sees them.
-func (t *turns) start(claimed []Claimed, asked time.Time) {
+// hold makes attempts of what was claimed. Their leases were asked for at asked, which
+// may be long ago: the process may have been stopped, or the file locked. Until a
+// renewal has covered them, that is what is trusted; where it may end before the next
+// renewal, they are given back, and no handler sees them.
+func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	until := asked.Add(lease.Trust(t.opts.Lease))
@@ -30,13 +29,11 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 	// A renewal that was under way with the claims may have been asked for later,
 	// and does not cover them.
 	stale := trusted <= t.opts.Lease/3
-	if !stale && len(claimed) > 0 && until.Before(t.vouched) {
+	if !stale && until.Before(t.vouched) {
 		t.vouch(until)
 	}
 	g := &grant{until: until, attempts: len(claimed)}
-	if len(claimed) > 0 {
-		g.timer = time.AfterFunc(trusted, func() { t.expire(g) })
-	}
+	g.timer = time.AfterFunc(trusted, func() { t.expire(g) })
 	for _, c := range claimed {
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
@@ -45,75 +42,9 @@ func (t *turns) start(claimed []Claimed, asked time.Time) {
 			cancel(lease.ErrLost)
 		}
 		t.held[a.Ref] = a
-		t.starting = append(t.starting, a)
+		attempts = append(attempts, a)
 	}
-	t.started = time.Now()
-	t.call()
-}
-
-// beginning says that handlers are about to begin: those that are as good as done
-// end before the next turn, as one commit for all costs less than one more for those
-// that came too late. It does not last where others need the processors.
-func (r *run) beginning() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.tooSoon()
-}
-
-// tooSoon is beginning, with mu held.
-func (r *run) tooSoon() bool { return len(r.starting) > 0 && time.Since(r.started) < beginTime }
-
-// beginTime is little beside a commit.
-const beginTime = 100 * time.Microsecond
-
-// call has one more goroutine work, if there are attempts to start and none was
-// called that has not come yet. It is used with mu held.
-func (r *run) call() {
-	if r.called || len(r.starting) == 0 {
-		return
-	}
-	r.called = true
-	select {
-	case r.calls <- struct{}{}: // to one that waits
-	default:
-		go r.works()
-	}
-}
-
-// works runs attempts, one after the other, until no more come. While it runs one,
-// another goroutine is ready to run the next: it does where this one's handler takes
-// its time, and where it does not, there is no switch between goroutines, which costs
-// as much as the rest of a short handler. So would a stack that grows with each.
-func (r *run) works() {
-	for {
-		for a := r.next(true); a != nil; a = r.next(false) {
-			r.work(a)
-			pprof.SetGoroutineLabels(context.Background())
-		}
-		select {
-		case <-r.calls:
-		case <-r.over:
-			return
-		}
-	}
-}
-
-// next is the attempt to run next; came says that this is the goroutine that was
-// called.
-func (r *run) next(came bool) (a *attempt) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if came {
-		r.called = false
-	}
-	if len(r.starting) > 0 {
-		a, r.starting = r.starting[0], r.starting[1:]
-		r.call()
-		if len(r.starting) == 0 && len(r.ended) > 0 {
-			signal(r.news)
-		}
-	}
-	return a
+	return attempts
 }
 
 // cancellable is the context of an attempt, which ends after its timeout, if that
@@ -156,20 +87,18 @@ func (r *run) settle(a *attempt, err error, took time.Duration) {
 	r.logEnd(a, e.outcome, took)
 
 	r.mu.Lock()
-	a.grant.leave(a)
+	a.leaveGrant()
 	if !e.last {
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
-	r.ended = append(r.ended, e)
 	r.slots.free = append(r.slots.free, a.slot)
-	if !r.tooSoon() { // else with the last that begins
-		signal(r.news)
-	}
 	r.mu.Unlock()
+	r.crew.ends(e)
 }
 
 // retry is what holds for the job's retries, and after is how long it waits for the
-// next one: as the operator says, or the handler, or the worker's options.
+// next one: as the operator says, or the handler, or the worker's options. Zero where
+// it did not fail.
 func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) {
 	if err == nil {
 		return p, 0
@@ -211,12 +140,4 @@ func firstLine(text string) string {
 		}
 	}
 	return text
-}
-
-// ending is an attempt whose handler has returned. Where its outcome is not the last
-// word, Job.Commit has said that.
-type ending struct {
-	pool    int
-	outcome Outcome
-	last    bool
 }

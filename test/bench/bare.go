@@ -8,7 +8,8 @@ import (
 )
 
 // The bare loop's three statements. They touch the columns and the indexes that
-// Shoal's do, and each word on a job is fenced by its token.
+// Shoal's do, and each word on a job is fenced by its token. The limit is a sum, as
+// SQLite plans a statement anew each time that a bare parameter there is bound.
 const (
 	bareFinish = `UPDATE sync_jobs SET status = 'completed', completed_at = ?, lease_expires_at = NULL
 		WHERE id = ? AND status = 'running' AND lease_token = ?`

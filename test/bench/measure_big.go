@@ -29,8 +29,8 @@ func big(ctx context.Context, b *bench, g *group) error {
 		if err := fill(ctx, files[i], 0); err != nil {
 			return err
 		}
-		// As many at least as all rounds work off.
-		if err := raw(files[i], backlogSQL(max(b.Backlog*n/b.Finished, b.Rounds*b.BigJobs))...); err != nil {
+		// As many at least as all rounds work off, and what they claim beyond that.
+		if err := raw(files[i], backlogSQL(max(b.Backlog*n/b.Finished, b.Rounds*(b.BigJobs+100)))...); err != nil {
 			return err
 		}
 		if n == b.Finished {

@@ -155,8 +155,10 @@ func (c *counted) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 // Turn is called by one goroutine.
 func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	start := time.Now()
+	var asked time.Time // the last time: in the transaction
 	var outcomes []jobs.Outcome
 	turn, err := s.Seat.Turn(ctx, func() (_ []jobs.Outcome, want jobs.Want) {
+		asked = time.Now()
 		outcomes, want = ask()
 		return outcomes, want
 	})
@@ -169,7 +171,7 @@ func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) 
 	}
 	for _, c := range turn.Claimed {
 		if s.Took != nil {
-			s.Took[c.ID] = s.End.Sub(start)
+			s.Took[c.ID] = s.End.Sub(asked)
 		}
 	}
 	before := s.Jobs

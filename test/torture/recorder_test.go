@@ -88,8 +88,8 @@ type recordedSeat struct {
 	led int64 // the last token of the leadership that was noted
 }
 
-// Turn notes what is asked of the store as it asks: what comes with the later of two
-// asks is a call of its own, with the same answer.
+// Turn notes what is asked of the store as it asks: what comes with a later ask
+// is a call of its own, with the same answer.
 func (s *recordedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	from, noted := monotonic(), 0
 	var ends []func(event)

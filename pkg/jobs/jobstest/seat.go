@@ -84,8 +84,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 
 // turnOf is a turn that claims no other job than the only one, and that once.
 func (s *seat) turnOf(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
-	// Of its type and queue it is the best while this lasts.
-	var best jobs.Want
+	var best jobs.Want // what is claimed: nothing, or the best of the only job's type and queue
 	narrowed := func() ([]jobs.Outcome, jobs.Want) {
 		outcomes, want := ask()
 		want.Types, want.Pools = best.Types, best.Pools
@@ -102,6 +101,7 @@ func (s *seat) turnOf(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	if slices.ContainsFunc(want.Pools, func(p jobs.Pool) bool { return slices.Contains(p.Queues, row.Queue) }) && slices.Contains(want.Types, row.Type) {
 		best.Types, best.Pools = []string{row.Type}, []jobs.Pool{{Queues: []string{row.Queue}, Free: 1}}
 	}
+	// Of its type and queue it is the best while this lasts.
 	if err := s.prioritize(ctx, math.MaxInt64, row.Priority); err != nil {
 		return jobs.Turn{}, err
 	}

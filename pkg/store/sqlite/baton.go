@@ -67,11 +67,10 @@ func (b *baton) take(goOn func() bool) {
 	}
 }
 
-// pass lets the next one have the baton, if this process does, and says whether
-// there is one.
-func (b *baton) pass() (woken bool) {
+// pass lets the next one have the baton, if this process does.
+func (b *baton) pass() {
 	if !b.held {
-		return false
+		return
 	}
 	b.held = false
 	_ = b.lock(unix.F_UNLCK) // fails only for arguments that are wrong
@@ -81,10 +80,9 @@ func (b *baton) pass() (woken bool) {
 	var count [4]byte
 	binary.NativeEndian.PutUint32(count[:], next)
 	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
-	if woken = b.wake(); woken {
+	if b.wake() {
 		b.yield = next
 	}
-	return woken
 }
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.

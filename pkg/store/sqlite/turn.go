@@ -29,8 +29,8 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 		}
 	}
 	var turn jobs.Turn
+	var made []jobs.Claimed // by the last try that came to its end
 	err := s.db.writer.do(ctx, func(t *tx) error {
-		before := turn.Claimed
 		turn = jobs.Turn{}
 		if !t.again { // else Turn may have returned, and what was said is to be proven
 			outcomes, want = ask()
@@ -47,7 +47,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 			}
 		}
 		if t.again {
-			for _, c := range before {
+			for _, c := range made {
 				holds, err := s.holds(t, c.Ref)
 				if err != nil {
 					return err
@@ -79,6 +79,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 			return err
 		}
 		turn.Next = sooner(turn.Next, gates.wait(t.now))
+		made = turn.Claimed
 		return nil
 	})
 	if err != nil {

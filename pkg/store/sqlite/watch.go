@@ -95,7 +95,8 @@ func (w *watcher) run() {
 				timer.Reset(max(pause, budget.Reserve().Delay()))
 			}
 		case err := <-w.notify.Errors:
-			w.db.log.Warn("watch the file: a change may have been missed, the next poll finds it", zap.Error(err))
+			w.db.log.Warn("watch the file: a change may have been missed, a look follows", zap.Error(err))
+			timer.Reset(firstLook)
 		case <-timer.C:
 			if !watching {
 				err := w.notify.Add(w.path)

@@ -27,8 +27,7 @@ type writer struct {
 	conn *conn
 	tx   *tx
 
-	wrote  time.Time // the last group
-	others bool      // somebody waited when the last spell ended
+	wrote time.Time // the last group
 
 	walPages       int // in use, after the last commit
 	checkpointing  bool
@@ -187,8 +186,9 @@ func (w *writer) loop() {
 }
 
 // A process that may write goes on for a spell: SQLite's pages are in its cache,
-// which the next process has to read first, and to wake that takes time. One whose
-// callers come back at once, as a busy worker does, is waited for a little.
+// which the next process has to read first, and to wake that takes time. Where others
+// wait for their turn, one whose callers come back at once, as a busy worker's do, is
+// waited for a little.
 const (
 	spellTime = 20 * time.Millisecond
 	spellWait = time.Millisecond
@@ -198,9 +198,9 @@ const (
 // also when a group has less than half of what the largest had, as what this
 // process had in stock is written then, and others have more.
 func (w *writer) spell() {
-	quick := w.others && time.Since(w.wrote) < spellWait // what comes next comes soon after it
 	w.db.writing <- struct{}{}
 	defer func() { <-w.db.writing }()
+	quick := w.db.baton.yield != 0 && time.Since(w.wrote) < spellWait // what comes next comes soon after it
 	w.db.baton.take(func() bool { return w.db.alive.Err() == nil && w.wanted() })
 	began := time.Now()
 	var most int64
@@ -216,7 +216,7 @@ func (w *writer) spell() {
 		}
 	}
 	w.checkpoint()
-	w.others = w.db.baton.pass()
+	w.db.baton.pass()
 }
 
 // more waits a little for something to write.
@@ -244,8 +244,8 @@ func (w *writer) group() (rows int64) {
 		return 0
 	}
 	ops := w.take()
-	before := w.conn.TotalChanges()
 	for len(ops) > 0 {
+		before := w.conn.TotalChanges()
 		bad, err := w.runAll(ops)
 		if err == nil {
 			rows = w.conn.TotalChanges() - before

@@ -283,3 +283,44 @@ func (f *fixture) write(query string) {
 		f.Fatal(err)
 	}
 }
+
+// testAskedAgain: what ends while a turn waits for its transaction goes in with it,
+// and its slot is claimed for.
+func testAskedAgain(t *testing.T, f *fixture) {
+	f.enqueue(jobs.New{}, jobs.New{}, jobs.New{})
+	seat := f.join(f.store)
+	first, second := f.claimOne(seat), f.claimOne(seat)
+	outcomes, free := []jobs.Outcome{{Ref: first.Ref, Status: jobs.Completed}}, 0
+	asked := 0
+	turn, err := seat.Turn(f.ctx, func() ([]jobs.Outcome, jobs.Want) {
+		if asked++; asked == 2 {
+			outcomes, free = append(outcomes, jobs.Outcome{Ref: second.Ref, Status: jobs.Completed}), 1
+		}
+		return outcomes, want(free)
+	})
+	if err != nil || len(turn.Claimed) != 1 || len(turn.Rejected) != 0 {
+		t.Fatalf("%+v, %v; want one job for the slot that fell free", turn, err)
+	}
+	f.expect(first.ID, jobs.Completed, 1)
+	f.expect(second.ID, jobs.Completed, 1)
+}
+
+// testSomeRejected: of a batch of completions those are accepted that hold their
+// jobs, and each at most once.
+func testSomeRejected(t *testing.T, f *fixture) {
+	f.enqueue(jobs.New{}, jobs.New{})
+	seat := f.join(f.store)
+	lost, kept := f.claimOne(seat), f.claimOne(seat)
+	f.turn(seat, want(0), jobs.Outcome{Ref: lost.Ref, Status: jobs.Pending})
+	again := f.claimOne(seat)
+	if again.ID != lost.ID {
+		t.Fatalf("claimed %d, want %d again", again.ID, lost.ID)
+	}
+	turn := f.turn(seat, want(0), jobs.Outcome{Ref: lost.Ref, Status: jobs.Completed},
+		jobs.Outcome{Ref: kept.Ref, Status: jobs.Completed}, jobs.Outcome{Ref: kept.Ref, Status: jobs.Completed})
+	if !slices.Equal(turn.Rejected, []jobs.Ref{lost.Ref, kept.Ref}) {
+		t.Errorf("rejected %v, want the one that was lost, and the one that came twice", turn.Rejected)
+	}
+	f.expect(lost.ID, jobs.Running, 2)
+	f.expect(kept.ID, jobs.Completed, 1)
+}

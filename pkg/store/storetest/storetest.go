@@ -36,6 +36,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Delay":             testDelay,
 		"Limits":            testLimits,
 		"Outcomes":          testOutcomes,
+		"AskedAgain":        testAskedAgain,
+		"SomeRejected":      testSomeRejected,
 		"LongHistory":       testLongHistory,
 		"Fence":             testFence,
 		"Finish":            testFinish,
@@ -134,7 +136,7 @@ func want(n int) jobs.Want {
 	}
 }
 
-// Ask is a turn that has all of its outcomes when it is called.
+// Ask says the same each time that it is asked.
 func Ask(outcomes []jobs.Outcome, want jobs.Want) jobs.Ask {
 	return func() ([]jobs.Outcome, jobs.Want) { return outcomes, want }
 }
