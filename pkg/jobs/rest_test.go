@@ -7,7 +7,6 @@ import (
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
-	"github.com/shoal-project/shoal/pkg/store"
 )
 
 // restful is a store without a file that counts the looks for work.
@@ -63,36 +62,4 @@ func TestPollRests(t *testing.T) {
 	if err := expect(t, "the end", done); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestToldBesideOneThatRuns proves that what has ended is handed in though the
-// last handler that began goes on.
-func TestToldBesideOneThatRuns(t *testing.T) {
-	q := newQueue(t, store.Options{})
-	ids, err := jobs.EnqueueMany(t.Context(), q, "Send", []int{0, 0, 0, 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := untilEmpty()
-	o.Poll, o.Concurrency = time.Hour, 4
-	w := jobs.NewWorker(q, o)
-	goOn := make(chan struct{})
-	jobs.Handle(w, "Send", func(_ context.Context, j *jobs.Job[int]) error {
-		if j.Payload == 1 {
-			<-goOn
-		}
-		return nil
-	})
-	go func() {
-		defer close(goOn)
-		deadline := time.Now().Add(2 * time.Second)
-		for q.value(`SELECT count(*) FROM sync_jobs WHERE status = 'completed'`) != "3" {
-			if time.Now().After(deadline) {
-				t.Error("not handed in", ids)
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	q.runUntilEmpty(w)
 }

@@ -57,7 +57,7 @@ func TestEndsWhileTheTurnWaits(t *testing.T) {
 	}
 	s := &late{q.Store, n, make(chan struct{})}
 	o := untilEmpty()
-	o.Concurrency = n
+	o.Poll, o.Concurrency = time.Hour, n
 	w := jobs.NewWorker(s, o)
 	first := make(chan struct{}, 1)
 	first <- struct{}{}
@@ -90,7 +90,7 @@ func TestNobodyWaitsForANeighbour(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := untilEmpty()
-			o.Concurrency = n
+			o.Poll, o.Concurrency = time.Hour, n
 			w := jobs.NewWorker(q, o)
 			jobs.Handle(w, "Send", func(ctx context.Context, j *jobs.Job[int]) error {
 				if j.Payload != at {
