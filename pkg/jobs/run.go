@@ -19,6 +19,7 @@ type run struct {
 	seat     Seat
 	opts     WorkerOptions
 	log      *zap.Logger
+	began    time.Time
 	failing  *zap.Logger // for what is tried again until it succeeds: each line once in a while
 	handlers map[string]handler
 
@@ -46,7 +47,7 @@ const failingEvery = 5 * time.Second
 func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	r := &run{
-		seat: seat, opts: opts, handlers: handlers, log: log,
+		seat: seat, opts: opts, handlers: handlers, log: log, began: time.Now(),
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),

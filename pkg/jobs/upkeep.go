@@ -100,12 +100,16 @@ func (r *run) lose(lost []Ref) {
 	}
 }
 
+// rest is how long an idle worker sleeps before it looks after this and that: until a
+// moment that is the same for all of it, as what costs is to wake up.
+func (r *run) rest() time.Duration { return calmEvery - time.Since(r.began)%calmEvery }
+
 // reaps gives back what dead and stuck workers held.
 func (r *run) reaps(ctx context.Context) {
 	for {
 		wait, stir := reapEvery, r.stir
 		if r.calm.Load() {
-			wait = calmEvery
+			wait = r.rest()
 		} else {
 			stir = nil
 		}

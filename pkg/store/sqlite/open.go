@@ -57,6 +57,9 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 	}
 	registerVFS()
 	if err := db.connect(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("open %s: %w", path, ctx.Err()) // SQLite says "interrupted"
+		}
 		return nil, db.explain(err)
 	}
 	// The connections keep -wal from being removed, so one sync makes its entry
