@@ -33,7 +33,7 @@ type ending struct {
 	last    bool
 }
 
-// newCrew has run run attempts to their end, and say so to ends.
+// newCrew is a crew whose run runs an attempt to its end, and tells ends of it.
 func newCrew(run func(*attempt)) *crew {
 	return &crew{run: run, news: make(chan struct{}, 1), calls: make(chan struct{}), over: make(chan struct{})}
 }
@@ -112,12 +112,12 @@ const beginTime = 100 * time.Microsecond
 // came too late. It does not last where others need the processors. mu is held.
 func (c *crew) tooSoon() bool { return len(c.starting) > 0 && time.Since(c.started) < beginTime }
 
-// take moves what has ended into a slice, for all that it held; unless it is too soon,
-// if that counts.
-func (c *crew) take(into []ending, soon bool) []ending {
+// take moves what has ended into a slice, in place of what that held; nothing where it
+// is too soon, unless now says that this does not matter.
+func (c *crew) take(into []ending, now bool) []ending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !soon && c.tooSoon() {
+	if !now && c.tooSoon() {
 		return into[:0]
 	}
 	select {

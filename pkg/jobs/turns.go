@@ -82,10 +82,10 @@ func (t *turns) leaveBehind() {
 	}
 }
 
-// collect frees the slots of attempts that have ended; soon says that it is not to wait
+// collect frees the slots of attempts that have ended; now says that it does not wait
 // for those which end in a moment.
-func (t *turns) collect(soon bool) {
-	t.endings = t.crew.take(t.endings, soon)
+func (t *turns) collect(now bool) {
+	t.endings = t.crew.take(t.endings, now)
 	for _, e := range t.endings {
 		t.want.Pools[e.pool].Free++
 		t.running--
