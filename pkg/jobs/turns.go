@@ -211,7 +211,8 @@ func (t *turns) handedIn(rejected []Ref) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range t.outcomes {
-		if a := t.held[o.Ref]; o.Status == Failed && !slices.Contains(rejected, o.Ref) {
+		if o.Status == Failed && !slices.Contains(rejected, o.Ref) {
+			a := t.held[o.Ref]
 			t.failed(Failure{ID: a.ID, Type: a.Type, Queue: a.Queue, Attempt: a.Attempt, MaxAttempts: a.MaxAttempts, Error: o.Error})
 		}
 		delete(t.held, o.Ref)

@@ -40,7 +40,7 @@ var points = map[string]patch{
 	"after the claim":                {turnFile, "	slices.SortFunc(turn.Claimed, byOrder)", "	if len(turn.Claimed) > 0 {\n		point.At(%q)\n	}\n	slices.SortFunc(turn.Claimed, byOrder)"},
 	"in the finish":                  {turnFile, "		if t.again {\n			for _, c := range made {", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			for _, c := range made {"},
 	"after the finish":               {turnFile, "	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)", "	if len(outcomes) > 0 {\n		point.At(%q)\n	}\n	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)"},
-	"before a commit":                {commitFile, "	err := w.conn.Exec(`COMMIT`)", "	point.At(%q)\n	err := w.conn.Exec(`COMMIT`)"},
+	"before a commit":                {commitFile, "	err := w.conn.commit()", "	point.At(%q)\n	err := w.conn.commit()"},
 	"after a commit":                 {commitFile, "	switch {\n	case err == nil:\n		return w.db.stillThere()", "	point.At(%q)\n	switch {\n	case err == nil:\n		return w.db.stillThere()"},
 	"before the commit of a handler": {aloneFile, "	err = user.Commit()", "	point.At(%q)\n	err = user.Commit()"},
 	"after the commit of a handler":  {aloneFile, "	switch {\n	case err == nil:\n		return db.stillThere()", "	point.At(%q)\n	switch {\n	case err == nil:\n		return db.stillThere()"},

@@ -146,10 +146,17 @@ func (s *seat) claim(t *tx, best string, args []any, want jobs.Want, all policie
 		n, n+1, attempts, n+2, timeout, n+3, best)
 	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
 	db := s.db
+	var jobType, queue string // as most are the same, they are copied when they differ
 	return t.query(sql, func(s *sqlite3.Stmt) error {
+		if b := s.ColumnRawText(2); jobType != string(b) {
+			jobType = string(b)
+		}
+		if b := s.ColumnRawText(3); queue != string(b) {
+			queue = string(b)
+		}
 		c := jobs.Claimed{
 			Ref:  jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
-			Type: s.ColumnText(2), Queue: s.ColumnText(3), Payload: s.ColumnBlob(4, nil),
+			Type: jobType, Queue: queue, Payload: s.ColumnBlob(4, nil),
 			Priority: s.ColumnInt(5), Attempt: s.ColumnInt(6), MaxAttempts: s.ColumnInt(7),
 			Timeout:   seconds(s.ColumnFloat(8)),
 			CreatedAt: jobs.Seconds(s.ColumnFloat(9)).Time(), RunAt: jobs.Seconds(s.ColumnFloat(10)).Time(),

@@ -17,7 +17,7 @@ import (
 // sync failed): they are run again on a fresh connection, knowing so, until that
 // is proven or done.
 func (w *writer) commit(ops []*op) error {
-	err := w.conn.Exec(`COMMIT`)
+	err := w.conn.commit()
 	switch {
 	case err == nil:
 		return w.db.stillThere()
@@ -53,7 +53,7 @@ func (w *writer) prove(ops []*op) error {
 		w.conn.rollback()
 		return err
 	}
-	return w.conn.Exec(`COMMIT`)
+	return w.conn.commit()
 }
 
 // fail answers operations whose transaction could not be carried out; nothing

@@ -64,7 +64,9 @@ func (c *conn) forget() (err error) {
 	return err
 }
 
-func (c *conn) begin() error { return c.Exec(`BEGIN IMMEDIATE`) }
+func (c *conn) begin() error { return c.query(`BEGIN IMMEDIATE`, nil) }
+
+func (c *conn) commit() error { return c.query(`COMMIT`, nil) }
 
 // rollback ends a transaction that is still open, and does nothing otherwise.
 func (c *conn) rollback() {

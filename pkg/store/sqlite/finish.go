@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -43,6 +43,9 @@ func (s *seat) finishAll(t *tx, outcomes []jobs.Outcome) (rejected []jobs.Outcom
 	if broken(err) {
 		return nil, err
 	}
+	if len(plain) == len(outcomes) && len(accepted) == len(outcomes) { // as a rule
+		return nil, nil
+	}
 	for _, o := range outcomes {
 		yes := accepted[o.Ref]
 		delete(accepted, o.Ref) // at most once
@@ -73,7 +76,8 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 		if i > 0 {
 			held = append(held, ',')
 		}
-		held = fmt.Appendf(held, `"%d":%d`, ref.ID, ref.Token)
+		held = append(strconv.AppendInt(append(held, '"'), ref.ID, 10), `":`...)
+		held = strconv.AppendInt(held, ref.Token, 10)
 	}
 	held = append(held, '}')
 	n, err := t.exec(`UPDATE sync_jobs SET

@@ -52,7 +52,7 @@ func TestProofThatFails(t *testing.T) {
 	if _, err := w.runAll(ops); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.conn.Exec(`COMMIT`); err != nil {
+	if err := w.conn.commit(); err != nil {
 		t.Fatal(err)
 	}
 

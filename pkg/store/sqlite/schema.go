@@ -216,7 +216,7 @@ func migrate(c *conn, path string) error {
 		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, strconv.Itoa(current)); err != nil {
 		return err
 	}
-	return c.Exec(`COMMIT`)
+	return c.commit()
 }
 
 // schemaVersion is 0 for a file without our tables.
