@@ -91,7 +91,7 @@ func (t *ticker) round(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	wait = scheduleLook
+	wait = t.rest(scheduleLook)
 	plans := make(map[string]*plan)
 	var trouble error // one schedule's is not the others'
 	for _, row := range rows {

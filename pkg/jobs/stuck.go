@@ -80,7 +80,7 @@ func (r *run) watch(ctx context.Context) {
 	for wait := stuckEvery; after(wait, ctx.Done()); {
 		stuck := r.stuck(time.Now())
 		if wait = stuckEvery; len(r.holding()) == 0 {
-			wait = r.rest()
+			wait = r.rest(calmEvery)
 		}
 		if stuck == told {
 			continue

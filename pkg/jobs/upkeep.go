@@ -100,31 +100,37 @@ func (r *run) lose(lost []Ref) {
 	}
 }
 
-// rest is how long an idle worker sleeps before it looks after this and that: until a
-// moment that is the same for all of it, as what costs is to wake up.
-func (r *run) rest() time.Duration { return calmEvery - time.Since(r.began)%calmEvery }
+// rest is how long a worker sleeps that looks after something every so often: until a
+// moment that is the same for all that it looks after, as what costs is to wake up.
+func (r *run) rest(every time.Duration) time.Duration { return every - time.Since(r.began)%every }
 
 // reaps gives back what dead and stuck workers held.
 func (r *run) reaps(ctx context.Context) {
-	for {
-		wait, stir := reapEvery, r.stir
-		if r.calm.Load() {
-			wait = r.rest()
-		} else {
-			stir = nil
+	for stirred := true; ; {
+		wait, stir := r.rest(calmEvery), r.stir
+		if stirred {
+			wait, stir = reapEvery, nil
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-stir:
-			r.calm.Store(false)
+			stirred = true
 			continue
 		case <-time.After(wait):
+		}
+		select {
+		case <-r.stir: // seen now
+		default:
 		}
 		reaped, calm, err := r.seat.Reap(ctx)
 		if r.calm.Swap(calm) && !calm {
 			signal(r.crew.news) // the poll rests no longer
 		}
+		if calm && !stirred {
+			signal(r.freed) // a look at the leadership too, while awake
+		}
+		stirred = !calm
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
 			close(r.gone)

@@ -83,14 +83,14 @@ func (w *watcher) run() {
 	pause := firstLook // a commit may be under way
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	var still time.Time // since when the lock is held and nothing was committed
+	still := time.Now() // since when the lock is held and nothing was committed, as far as was looked
 	for watching := true; ; {
 		select {
 		case <-w.stop:
 			return
 		case <-w.notify.Events:
 			if watching {
-				watching, pause = false, firstLook
+				watching, pause, still = false, firstLook, time.Now()
 				_ = w.notify.Remove(w.path) // an error: the file is gone, and its watch
 				timer.Reset(max(pause, budget.Reserve().Delay()))
 			}
