@@ -19,20 +19,8 @@ const rowColumns = `id, job_type, queue, status, priority, attempts, coalesce(ma
 
 // Jobs implements jobs.Inspector.
 func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
-	if f.Limit == 0 {
-		f.Limit = 100
-	}
-	args := matchArgs(f)
-	query := `SELECT ` + rowColumns + ` FROM sync_jobs WHERE ` + match
-	if f.Status == jobs.Failed || f.Status == jobs.Cancelled {
-		query += ` AND status = '` + string(f.Status) + `'` // which has an index
-	}
-	if f.IDs != nil {
-		ids, _ := json.Marshal(f.IDs) // numbers: no error
-		query += ` AND id IN (SELECT value FROM json_each(?5))`
-		args = append(args, string(ids))
-	}
-	rows, err := db.readers.QueryContext(ctx, query+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...)
+	query, args := listed(f)
+	rows, err := db.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, wrapError("list jobs", err)
 	}
@@ -46,6 +34,20 @@ func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
 		list = append(list, row)
 	}
 	return list, wrapError("list jobs", rows.Err())
+}
+
+// listed is the query for the jobs that the filter lets through, and its parameters.
+func listed(f jobs.Filter) (query string, args []any) {
+	query, args = `SELECT `+rowColumns+` FROM sync_jobs WHERE `+match, matchArgs(f)
+	if f.Status == jobs.Failed || f.Status == jobs.Cancelled {
+		query += ` AND status = '` + string(f.Status) + `'` // which has an index
+	}
+	if f.IDs != nil {
+		ids, _ := json.Marshal(f.IDs) // numbers: no error
+		query += ` AND id IN (SELECT value FROM json_each(?5))`
+		args = append(args, string(ids))
+	}
+	return query + ` ORDER BY id DESC LIMIT ?`, append(args, cmp.Or(f.Limit, 100))
 }
 
 // Job implements jobs.Inspector.
@@ -100,6 +102,17 @@ func (db *DB) scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err err
 	return r, nil
 }
 
+// counts is one statement, so that all of it is of one moment. What has completed is
+// the rest: SQLite counts all rows of a table much faster than some.
+const counts = `
+	SELECT 'all', '', '', count(*) FROM sync_jobs
+	UNION ALL SELECT 'failed', '', '', count(*) FROM sync_jobs WHERE status = 'failed'
+	UNION ALL SELECT 'cancelled', '', '', count(*) FROM sync_jobs WHERE status = 'cancelled'
+	UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
+	UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 GROUP BY queue, job_type
+	UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 0 GROUP BY queue, job_type
+	UNION ALL SELECT 'running', job_type, queue, count(*) FROM sync_jobs WHERE status = 'running' GROUP BY queue, job_type`
+
 // Stats implements jobs.Inspector.
 func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	workers, err := db.Workers(ctx)
@@ -114,16 +127,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 			s.Leader = w.ID
 		}
 	}
-	// One statement, so that all of it is of one moment. What has completed is the
-	// rest: SQLite counts all rows of a table much faster than some.
-	rows, err := db.readers.QueryContext(ctx, `
-		SELECT 'all', '', '', count(*) FROM sync_jobs
-		UNION ALL SELECT 'failed', '', '', count(*) FROM sync_jobs WHERE status = 'failed'
-		UNION ALL SELECT 'cancelled', '', '', count(*) FROM sync_jobs WHERE status = 'cancelled'
-		UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
-		UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 GROUP BY queue, job_type
-		UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 0 GROUP BY queue, job_type
-		UNION ALL SELECT 'running', job_type, queue, count(*) FROM sync_jobs WHERE status = 'running' GROUP BY queue, job_type`)
+	rows, err := db.readers.QueryContext(ctx, counts)
 	if err != nil {
 		return s, wrapError("stats", err)
 	}

@@ -43,6 +43,42 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlansOfLooks holds that what failed is listed and counted by its index, however
+// many have completed.
+func TestPlansOfLooks(t *testing.T) {
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	failed, args := listed(jobs.Filter{Status: jobs.Failed})
+	for _, look := range []struct {
+		statement string
+		args      []any
+		want      int // uses of the index
+	}{{failed, args, 1}, {counts, nil, 2}} {
+		rows, err := db.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+look.statement, look.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plan []string
+		for rows.Next() {
+			var step string
+			if err := rows.Scan(new(int), new(int), new(int), &step); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, step)
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		all := strings.Join(plan, "\n")
+		if got := strings.Count(all, "INDEX sync_jobs_unsuccessful (status=?)"); got != look.want {
+			t.Errorf("%d steps use the index, want %d:\n%s\nof\n%s", got, look.want, all, look.statement)
+		}
+	}
+}
+
 // small says that a statement sorts only what a fleet holds at a time.
 func small(statement string) bool { return strings.Contains(statement, "DISTINCT lease_owner") }
 
