@@ -36,7 +36,7 @@ type run struct {
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away
 	stir     chan struct{} // the same: jobs may be running
-	freed    chan struct{} // the same: the leadership may be free
+	freed    chan struct{} // the dead were looked for: the leadership may be free
 	gone     chan struct{} // closed when the store is; goneErr says why
 	goneErr  error
 }

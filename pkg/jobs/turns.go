@@ -203,7 +203,6 @@ func (t *turns) changed() {
 	t.look, t.told = true, time.Now()
 	signal(t.changes)
 	signal(t.stir)
-	signal(t.freed)
 }
 
 // handedIn forgets the outcomes that the store has taken, and their leases.

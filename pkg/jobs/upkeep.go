@@ -75,11 +75,12 @@ func (r *run) losses(ctx context.Context) {
 		case <-r.changes:
 		}
 		for again := true; again; again = r.turning.Load() {
-			holding := r.holding()
-			if len(holding) == 0 {
+			// Of what has ended and is to be handed in, the token will decide.
+			running := r.running()
+			if len(running) == 0 {
 				break
 			}
-			lost, err := r.seat.Lost(ctx, holding)
+			lost, err := r.seat.Lost(ctx, running)
 			if err != nil && ctx.Err() == nil {
 				r.log.Warn("can't look for lost jobs, the next renewal will", zap.Error(err))
 			}
@@ -127,9 +128,7 @@ func (r *run) reaps(ctx context.Context) {
 		if r.calm.Swap(calm) && !calm {
 			signal(r.crew.news) // the poll rests no longer
 		}
-		if calm && !stirred {
-			signal(r.freed) // a look at the leadership too, while awake
-		}
+		signal(r.freed)
 		stirred = !calm
 		if errors.Is(err, ErrClosed) {
 			r.goneErr = err
@@ -155,12 +154,23 @@ func (r *run) attempt(ref Ref) *attempt {
 	return r.held[ref]
 }
 
-func (r *run) holding() []Holding {
+func (r *run) holding() (list []Holding) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	holding := make([]Holding, 0, len(r.held))
 	for _, a := range r.held {
-		holding = append(holding, a.holding())
+		list = append(list, a.holding())
 	}
-	return holding
+	return list
+}
+
+// running is that of holding whose handlers have not returned.
+func (r *run) running() (list []Holding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.held {
+		if a.runs() {
+			list = append(list, a.holding())
+		}
+	}
+	return list
 }

@@ -61,6 +61,7 @@ func TestPlansOfLooks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer rows.Close()
 		var plan []string
 		for rows.Next() {
 			var step string
