@@ -120,7 +120,9 @@ func (t *turns) ask() ([]Outcome, Want) {
 func (t *turns) take(words context.Context) (empty bool, err error) {
 	asked := time.Now()
 	t.turning.Store(true)
-	signal(t.changes) // while it waits for the store it does not hear of any
+	if t.running > 0 {
+		signal(t.changes) // while it waits for the store it does not hear of any
+	}
 	turn, err := t.seat.Turn(words, t.ask)
 	t.turning.Store(false)
 	if err != nil {

@@ -75,8 +75,9 @@ func (w *watcher) close() {
 // is done.
 //
 // What is watched costs its writers, each write for each watcher. So one event
-// ends the watch, which begins anew with the look, and there is none after that
-// until somebody has listened, which a busy worker seldom does.
+// ends the watch, which begins anew once a look finds that nothing has changed since
+// somebody listened, which a busy worker seldom does: beside others that write, it
+// does not watch at all.
 func (w *watcher) run() {
 	var seen uint32
 	budget := rate.NewLimiter(looks, looksRest)
@@ -94,42 +95,47 @@ func (w *watcher) run() {
 				_ = w.notify.Remove(w.path) // an error: the file is gone, and its watch
 				timer.Reset(max(pause, budget.Reserve().Delay()))
 			}
+			continue
 		case err := <-w.notify.Errors:
 			w.db.log.Warn("watch the file: a change may have been missed, a look follows", zap.Error(err))
 			timer.Reset(firstLook)
+			continue
 		case <-timer.C:
-			if !watching {
-				err := w.notify.Add(w.path)
-				if watching = err == nil; !watching {
-					timer.Reset(watchAgain)
-				}
-				if w.failed.Swap(!watching) == watching && !watching {
-					w.db.log.Warn("watch the file again: jobs wait for the next poll until that succeeds", zap.Error(err))
-				}
-			}
-			locked, _, errLock := testLock(w.db.shm, walWriteLock)
-			count, err := w.db.commits()
-			if err != nil || errLock != nil {
-				continue // closed, or as good as: the others say so
-			}
-			if locked && watching {
-				timer.Reset(pause)
-				pause = min(2*pause, lastLook)
-			}
-			if !locked || count != seen {
-				still = time.Now()
-			} else if time.Since(still) > stallWarning {
-				w.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
-			}
-			if count == seen {
-				continue
-			}
+		}
+		locked, _, errLock := testLock(w.db.shm, walWriteLock)
+		count, err := w.db.commits()
+		if err != nil || errLock != nil {
+			continue // closed, or as good as: the others say so
+		}
+		if !locked || count != seen {
+			still = time.Now()
+		} else if time.Since(still) > stallWarning {
+			w.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
+		}
+		switch {
+		case count != seen:
 			seen = count
 			select {
 			case w.changes <- struct{}{}:
 			case <-w.stop:
 				return
 			}
+			still = time.Now() // it may have taken long to listen
+			timer.Reset(budget.Reserve().Delay())
+		case !watching:
+			err := w.notify.Add(w.path)
+			watching = err == nil
+			if w.failed.Swap(!watching) == watching && !watching {
+				w.db.log.Warn("watch the file again: jobs wait for the next poll until that succeeds", zap.Error(err))
+			}
+			if watching {
+				timer.Reset(0) // a commit before that brings no event
+			} else {
+				timer.Reset(watchAgain)
+			}
+		case locked:
+			timer.Reset(pause)
+			pause = min(2*pause, lastLook)
 		}
 	}
 }
