@@ -88,7 +88,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "look", notice: "started later than 4 s", without: "the looks that follow the first one after a change of -wal", tests: "TestWakeUpSlowCommit$", where: "test/e2e",
-		patches: []patch{{watchFile, "			if locked && watching {\n", "			if locked = false; locked && watching {\n"}},
+		patches: []patch{{watchFile, "		case locked:\n", "		case locked && !locked:\n"}},
 	},
 	{
 		name: "byte", notice: "slow recovery", without: "the seat's byte: death shows in the lease alone", tests: "TestTorture$",
