@@ -19,7 +19,8 @@ import (
 // program that does not know it is a writer like any other, and a holder that does
 // nothing with it, as it was stopped, is passed by.
 type baton struct {
-	seats *seatFile
+	seats   *seatFile
+	writing func() bool
 	sleepers
 	held  bool
 	yield uint32 // the count at which another was woken for it; 0: none was
@@ -30,13 +31,20 @@ const (
 	batonByte = 0
 	batonLook = 50 * time.Millisecond // a holder may have died without a word
 	// batonStuck is after how long of nobody passing it the holder is taken for
-	// stuck. If it does write, SQLite's own lock makes the others wait.
+	// stuck, if nobody is writing; and batonSlow where somebody is: a disk may be slow,
+	// and all who go on without the baton then wait for SQLite's lock in a throng.
+	// But who is in the way is to be named (waits).
 	batonStuck = 100 * time.Millisecond
+	batonSlow  = 400 * time.Millisecond
 )
 
-func newBaton(seats *seatFile) (b *baton, err error) {
-	b = &baton{seats: seats}
-	b.sleepers, err = newSleepers(seats.file)
+// newBaton is the baton of the processes that share the seats' file; writing says
+// whether one of them is in a transaction.
+func newBaton(seats *seatFile, writing func() bool) (b *baton, err error) {
+	b = &baton{seats: seats, writing: writing}
+	if b.sleepers, err = newSleepers(seats.file); err == nil && b.passes() == 0 {
+		b.tell(1) // else the first of all could not be waited for
+	}
 	return b, err
 }
 
@@ -59,7 +67,7 @@ func (b *baton) take(goOn func() bool) {
 		}
 		if count != last {
 			last, since = count, time.Now()
-		} else if time.Since(since) > batonStuck {
+		} else if waited := time.Since(since); waited > batonSlow || waited > batonStuck && !b.writing() {
 			b.stuck = count
 			return
 		}
@@ -77,12 +85,17 @@ func (b *baton) pass() {
 	// Two may count at once, as the baton is free: what matters is that it differs
 	// from what a waiter read before it found the baton taken.
 	next := max(1, b.passes()+1)
-	var count [4]byte
-	binary.NativeEndian.PutUint32(count[:], next)
-	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
+	b.tell(next)
 	if b.wake() {
 		b.yield = next
 	}
+}
+
+// tell writes the count of passes.
+func (b *baton) tell(passes uint32) {
+	var count [4]byte
+	binary.NativeEndian.PutUint32(count[:], passes)
+	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
 }
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.

@@ -13,7 +13,7 @@ func openBaton(t *testing.T, path string) *baton {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := newBaton(seats)
+	b, err := newBaton(seats, never)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,14 +26,13 @@ func openBaton(t *testing.T, path string) *baton {
 }
 
 func always() bool { return true }
+func never() bool  { return false }
 
 // TestBaton proves that of several who ask for the baton one has it, that each
 // gets it in the end, and that who is told to stop waiting does.
 func TestBaton(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jobs.db")
 	first := openBaton(t, path)
-	first.take(always)
-	first.pass() // from now on there is a count
 	const many, rounds = 4, 200
 	holding := make(chan struct{}, 1) // full while somebody holds it
 	done := make(chan int)
@@ -73,19 +72,23 @@ func TestBaton(t *testing.T) {
 	}
 }
 
-// TestBatonStuck proves that a holder that does nothing is passed by, at once the
-// second time, until it passes the baton on; and that one that has died is not in
-// the way at all.
+// TestBatonStuck proves that a holder that does nothing is passed by, later while
+// somebody writes, and at once the second time, until it passes the baton on; and
+// that one that has died is not in the way at all.
 func TestBatonStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jobs.db")
 	holder, other := openBaton(t, path), openBaton(t, path)
 	holder.take(always)
-	holder.pass()
-	holder.take(always)
-	start := time.Now()
-	other.take(always)
-	if other.held || time.Since(start) < batonStuck {
-		t.Fatalf("held %v after %v, want passed by after %v", other.held, time.Since(start), batonStuck)
+	for _, c := range []struct {
+		writing func() bool
+		after   time.Duration
+	}{{always, batonSlow}, {never, batonStuck}} {
+		other.writing, other.stuck = c.writing, 0
+		start := time.Now()
+		other.take(always)
+		if other.held || time.Since(start) < c.after {
+			t.Fatalf("held %v after %v, want passed by after %v", other.held, time.Since(start), c.after)
+		}
 	}
 	asked := 0
 	other.take(func() bool { asked++; return true })
@@ -102,7 +105,7 @@ func TestBatonStuck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dying, err := newBaton(seats)
+	dying, err := newBaton(seats, never)
 	if err != nil {
 		t.Fatal(err)
 	}

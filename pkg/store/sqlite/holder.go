@@ -47,6 +47,13 @@ func holderOf(shm *os.File, at int64) (h holder, ok bool) {
 	return describe(pid), true
 }
 
+// locked says whether somebody, who may be of this process, is in a write transaction
+// right now; false where that can't be told.
+func (db *DB) locked() bool {
+	held, _, err := testLock(db.shm, walWriteLock)
+	return err == nil && held
+}
+
 // A reader locks one of five bytes of the -shm file, which stands for the frame
 // of the -wal file up to which it sees: WAL_READ_LOCK and aReadMark
 // (https://sqlite.org/walformat.html, 2.3 and 2.2). The first is for readers that

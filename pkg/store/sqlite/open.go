@@ -149,7 +149,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if db.baton, err = newBaton(seats); err != nil {
+	if db.baton, err = newBaton(seats, db.locked); err != nil {
 		return fmt.Errorf("open the seats: %w", errors.Join(err, seats.Close()))
 	}
 	if db.writer, err = newWriter(db); err != nil {
