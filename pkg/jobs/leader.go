@@ -20,7 +20,7 @@ const leadership = "leader"
 const (
 	// scheduleLook is how often the leader looks at the schedules: what is done to
 	// one is to act within a second. It is a read of a small table.
-	scheduleLook = 800 * time.Millisecond
+	scheduleLook = calmEvery / 6
 	// tickBite and tickBytes are how many missed ticks, of how many bytes of payload,
 	// are enqueued in one transaction: others wait for it.
 	tickBite  = 100

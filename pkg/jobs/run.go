@@ -31,7 +31,7 @@ type run struct {
 
 	crew     *crew
 	turning  atomic.Bool   // a Turn is under way
-	calm     atomic.Bool   // no job runs anywhere, and none will without a commit, of which Changes tells
+	calm     atomic.Bool   // as of the last Reap: no job runs anywhere, and none will without a commit, of which Changes tells
 	failures chan Failure  // to be told to the hook, if there is one
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away

@@ -123,12 +123,8 @@ func (r *run) stuck(now time.Time) (n int) {
 
 // behind are the jobs whose handlers still run, sorted.
 func (r *run) behind() (ids []int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, a := range r.held {
-		if a.runs() {
-			ids = append(ids, a.ID)
-		}
+	for _, h := range r.live() {
+		ids = append(ids, h.ID)
 	}
 	slices.Sort(ids)
 	return ids

@@ -75,12 +75,11 @@ func (r *run) losses(ctx context.Context) {
 		case <-r.changes:
 		}
 		for again := true; again; again = r.turning.Load() {
-			// Of what has ended and is to be handed in, the token will decide.
-			running := r.running()
-			if len(running) == 0 {
+			live := r.live() // what has ended needs no word: its token decides
+			if len(live) == 0 {
 				break
 			}
-			lost, err := r.seat.Lost(ctx, running)
+			lost, err := r.seat.Lost(ctx, live)
 			if err != nil && ctx.Err() == nil {
 				r.log.Warn("can't look for lost jobs, the next renewal will", zap.Error(err))
 			}
@@ -102,7 +101,7 @@ func (r *run) lose(lost []Ref) {
 }
 
 // rest is how long a worker sleeps that looks after something every so often: until a
-// moment that is the same for all that it looks after, as what costs is to wake up.
+// moment that all which comes as often shares, as what costs is to wake up.
 func (r *run) rest(every time.Duration) time.Duration { return every - time.Since(r.began)%every }
 
 // reaps gives back what dead and stuck workers held.
@@ -163,8 +162,8 @@ func (r *run) holding() (list []Holding) {
 	return list
 }
 
-// running is that of holding whose handlers have not returned.
-func (r *run) running() (list []Holding) {
+// live are those of holding whose handlers have not returned.
+func (r *run) live() (list []Holding) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.held {

@@ -33,7 +33,7 @@ const (
 	// batonStuck is after how long of nobody passing it the holder is taken for
 	// stuck, if nobody is writing; and batonSlow where somebody is: a disk may be slow,
 	// and all who go on without the baton then wait for SQLite's lock in a throng.
-	// But who is in the way is to be named (waits).
+	// It is short, as who is in the way is to be named within 2 s (waits.go).
 	batonStuck = 100 * time.Millisecond
 	batonSlow  = 400 * time.Millisecond
 )

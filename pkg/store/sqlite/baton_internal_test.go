@@ -85,8 +85,8 @@ func TestBatonStuck(t *testing.T) {
 	}{{always, batonSlow}, {never, batonStuck}} {
 		other.writing, other.stuck = c.writing, 0
 		start := time.Now()
-		other.take(always)
-		if other.held || time.Since(start) < c.after {
+		other.take(func() bool { return c.after == batonSlow || time.Since(start) < batonSlow })
+		if other.held || other.stuck == 0 || time.Since(start) < c.after {
 			t.Fatalf("held %v after %v, want passed by after %v", other.held, time.Since(start), c.after)
 		}
 	}

@@ -98,7 +98,13 @@ func (c *conn) query(sql string, row func(*sqlite3.Stmt) error, args ...any) err
 			err = row(s)
 		}
 	}
-	return errors.Join(err, s.Reset())
+	if err == nil {
+		err = s.Err() // also of an interrupt before the first step, of which Reset knows nothing
+	}
+	if e := s.Reset(); err == nil {
+		err = e
+	}
+	return err
 }
 
 // exec runs a statement and returns how many rows it touched.

@@ -43,7 +43,7 @@ func (s *seat) finishAll(t *tx, outcomes []jobs.Outcome) (rejected []jobs.Outcom
 	if broken(err) {
 		return nil, err
 	}
-	if len(plain) == len(outcomes) && len(accepted) == len(outcomes) { // as a rule
+	if len(accepted) == len(outcomes) { // as a rule
 		return nil, nil
 	}
 	for _, o := range outcomes {

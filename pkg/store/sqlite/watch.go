@@ -77,21 +77,22 @@ func (w *watcher) close() {
 // What is watched costs its writers, each write for each watcher. So one event
 // ends the watch, which begins anew once a look finds that nothing has changed since
 // somebody listened, which a busy worker seldom does: beside others that write, it
-// does not watch at all.
+// hardly watches at all.
 func (w *watcher) run() {
 	var seen uint32
 	budget := rate.NewLimiter(looks, looksRest)
 	pause := firstLook // a commit may be under way
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	still := time.Now() // since when the lock is held and nothing was committed, as far as was looked
+	paid := true        // from the budget, for a look that finds a change
+	var still time.Time // since when looks find the lock held and nothing committed; zero: the last one did not
 	for watching := true; ; {
 		select {
 		case <-w.stop:
 			return
 		case <-w.notify.Events:
 			if watching {
-				watching, pause, still = false, firstLook, time.Now()
+				watching, pause, paid = false, firstLook, true
 				_ = w.notify.Remove(w.path) // an error: the file is gone, and its watch
 				timer.Reset(max(pause, budget.Reserve().Delay()))
 			}
@@ -105,11 +106,15 @@ func (w *watcher) run() {
 		locked, _, errLock := testLock(w.db.shm, walWriteLock)
 		count, err := w.db.commits()
 		if err != nil || errLock != nil {
-			continue // closed, or as good as: the others say so
+			timer.Reset(watchAgain) // closed, or as good as: the others say so
+			continue
 		}
-		if !locked || count != seen {
+		switch {
+		case !locked || count != seen:
+			still = time.Time{}
+		case still.IsZero():
 			still = time.Now()
-		} else if time.Since(still) > stallWarning {
+		case time.Since(still) > stallWarning:
 			w.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
 		}
 		switch {
@@ -120,13 +125,17 @@ func (w *watcher) run() {
 			case <-w.stop:
 				return
 			}
-			still = time.Now() // it may have taken long to listen
-			timer.Reset(budget.Reserve().Delay())
+			var wait time.Duration
+			if !paid {
+				wait = budget.Reserve().Delay()
+			}
+			paid = false
+			timer.Reset(wait)
 		case !watching:
 			err := w.notify.Add(w.path)
 			watching = err == nil
 			if w.failed.Swap(!watching) == watching && !watching {
-				w.db.log.Warn("watch the file again: jobs wait for the next poll until that succeeds", zap.Error(err))
+				w.db.log.Warn("watch the file again: it is looked at each second until that succeeds", zap.Error(err))
 			}
 			if watching {
 				timer.Reset(0) // a commit before that brings no event
