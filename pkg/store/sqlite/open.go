@@ -56,6 +56,7 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 		return nil, err
 	}
 	registerVFS()
+	forgetOrphan(db.path)
 	if err := db.connect(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("open %s: %w", path, ctx.Err()) // SQLite says "interrupted"

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"math"
+	"os"
 
 	"github.com/ncruces/go-sqlite3/vfs"
 )
@@ -99,5 +100,25 @@ func (f *walFile) forget() {
 	onDisk := make([]byte, len(others))
 	if _, err := f.ReadAt(onDisk, f.done); err != nil || !bytes.Equal(onDisk, others) {
 		_, _ = f.osFile.WriteAt(others, f.done) // the next sync tells of its error
+	}
+}
+
+// walOpen is the byte of the -shm file that each connection locks for as long as it
+// has the -wal file open (UNIX_SHM_DMS in SQLite's os_unix.c).
+const walOpen = 128
+
+// forgetOrphan throws a -wal file that nobody has open out of the cache, before a
+// first connection reads it: whoever wrote to it last may have been killed after a
+// sync that failed, and before forget. It tells of no error, as the connection will.
+func forgetOrphan(path string) {
+	if shm, err := os.Open(path + "-shm"); err == nil {
+		defer shm.Close()
+		if held, _, err := testLock(shm, walOpen); held || err != nil {
+			return
+		}
+	}
+	if wal, err := os.Open(path + "-wal"); err == nil {
+		defer wal.Close()
+		dropCache(wal.Fd())
 	}
 }
