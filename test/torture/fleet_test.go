@@ -221,11 +221,15 @@ func (f *fleet) settle() {
 			f.Logf("wall clock %v ahead\n%s", time.Duration(f.clock.offset.Load()), out)
 		}
 	}()
+	last := int64(-1) // of the jobs, once all of them have ended
 	eventually(f, "all jobs to have ended", 90*time.Second, func() bool {
 		up := 0
 		f.eachUp("producer", func(*process) { up++ })
-		return up == 0 && number(f, f.db, `SELECT count(*) FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '`+f.queue+`'`) == 0
+		last = number(f, f.db, `SELECT iif(EXISTS (SELECT 1 FROM sync_jobs WHERE status IN ('pending', 'running') AND queue = '`+f.queue+`'),
+			-1, (SELECT coalesce(max(id), 0) FROM sync_jobs))`)
+		return up == 0 && last >= 0
 	})
+	f.note("settled", &process{}, fmt.Sprint(last))
 	f.halt()
 	f.eachUp("worker", func(p *process) {
 		f.note("term", p, "")

@@ -88,6 +88,7 @@ type story struct {
 	renewals map[ref]int64     // when the last that was granted began
 	faults   []event
 	calm     int64 // when the faults ended
+	settled  int64 // the last job when all had ended; what ticked since may wait for the next workers
 	begun    int64
 
 	jobs   map[int64]*jobRow
@@ -186,6 +187,10 @@ func (s *story) conductor(events []event) {
 			l.stalls = append(l.stalls, span{e.From, e.At + int64(200*time.Millisecond)})
 		case "calm":
 			s.calm = e.At
+		case "settled":
+			if _, err := fmt.Sscan(e.Keys[0], &s.settled); err != nil {
+				s.Fatal(err)
+			}
 		}
 	}
 	delete(s.lives, "")
