@@ -102,6 +102,11 @@ func TestSyncFails(t *testing.T) {
 
 	more("unknown", 1, disk.fail)
 	kill()
+	// Nobody is left but one that is killed right after its sync has failed.
+	last := exec.Command("sh", "-c", `printf '%s\n' "PRAGMA synchronous = FULL; INSERT INTO sync_jobs (job_type, payload) VALUES ('Last', '{}');" '.shell kill -9 $PPID' | sqlite3 "$1"`, "sh", h.db)
+	if out, err := last.CombinedOutput(); err == nil || !strings.Contains(string(out), "I/O error") {
+		t.Fatalf("its sync did not fail: %v: %s", err, out)
+	}
 	disk.recover()
 	start()
 	more("acknowledged", 3, func() {})
