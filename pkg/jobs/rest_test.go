@@ -63,3 +63,45 @@ func TestPollRests(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// told is a store without a file in which somebody commits all the time.
+type told struct {
+	endless
+	changes chan struct{}
+}
+
+func (s *told) Join(context.Context, jobs.Info) (jobs.Seat, error) { return s, nil }
+func (s *told) Changes() <-chan struct{}                           { return s.changes }
+
+// TestBusyWorkerHearsLittle proves that a worker whose slots are all taken listens
+// to what others commit for no more than its cancelled jobs need: each word costs it
+// and the writers of the file.
+func TestBusyWorkerHearsLittle(t *testing.T) {
+	s := &told{endless: endless{left: 10_000}, changes: make(chan struct{})}
+	w := jobs.NewWorker(s, jobs.WorkerOptions{UntilEmpty: true, Concurrency: 2})
+	ending := make(chan struct{}) // soon slots are free
+	jobs.Handle(w, "Noop", func(_ context.Context, j *jobs.Job[int]) error {
+		if j.ID == 100 {
+			close(ending)
+		}
+		return nil
+	})
+	done := make(chan error)
+	start := time.Now()
+	go func() { done <- w.Run(t.Context()) }()
+	heard := 0
+	for busy := true; busy; {
+		select {
+		case s.changes <- struct{}{}:
+			heard++
+		case <-ending:
+			busy = false
+		}
+	}
+	if most := 2 + int(time.Since(start)/(50*time.Millisecond)); heard > most {
+		t.Errorf("it listened %d times in %v, want at most %d", heard, time.Since(start), most)
+	}
+	if err := expect(t, "the end", done); err != nil {
+		t.Error(err)
+	}
+}
