@@ -29,13 +29,15 @@ type baton struct {
 
 const (
 	batonByte = 0
-	batonLook = 50 * time.Millisecond // a holder may have died without a word
-	// batonStuck is after how long of nobody passing it the holder is taken for
-	// stuck, if nobody is writing; and batonSlow where somebody is: a disk may be slow,
-	// and all who go on without the baton then wait for SQLite's lock in a throng.
-	// It is short, as who is in the way is to be named within 2 s (waits.go).
-	batonStuck = 100 * time.Millisecond
-	batonSlow  = 400 * time.Millisecond
+	// batonLook is how long a process sleeps that nobody wakes: the holder may have died
+	// without a word. If nobody has passed the baton on all that time, its holder is
+	// taken for stuck, unless somebody is writing. Each look costs; a large fleet waits
+	// long.
+	batonLook = 200 * time.Millisecond
+	// batonSlow is the same where somebody is writing: a disk may be slow, and all who go
+	// on without the baton then wait for SQLite's lock in a throng. It is short, as who
+	// is in the way is to be named within 2 s (waits.go).
+	batonSlow = 2 * batonLook
 )
 
 // newBaton is the baton of the processes that share the seats' file; writing says
@@ -67,7 +69,7 @@ func (b *baton) take(goOn func() bool) {
 		}
 		if count != last {
 			last, since = count, time.Now()
-		} else if waited := time.Since(since); waited > batonSlow || waited > batonStuck && !b.writing() {
+		} else if waited := time.Since(since); waited >= batonSlow || waited >= batonLook && !b.writing() {
 			b.stuck = count
 			return
 		}

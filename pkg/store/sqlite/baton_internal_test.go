@@ -82,7 +82,7 @@ func TestBatonStuck(t *testing.T) {
 	for _, c := range []struct {
 		writing func() bool
 		after   time.Duration
-	}{{always, batonSlow}, {never, batonStuck}} {
+	}{{always, batonSlow}, {never, batonLook}} {
 		other.writing, other.stuck = c.writing, 0
 		start := time.Now()
 		other.take(func() bool { return c.after == batonSlow || time.Since(start) < batonSlow })
