@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -100,77 +98,6 @@ func (db *DB) scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err err
 		r.Progress = nil
 	}
 	return r, nil
-}
-
-// counts is one statement, so that all of it is of one moment. What has completed is
-// the rest: SQLite counts all rows of a table much faster than some.
-const counts = `
-	SELECT 'all', '', '', count(*) FROM sync_jobs
-	UNION ALL SELECT 'failed', '', '', count(*) FROM sync_jobs WHERE status = 'failed'
-	UNION ALL SELECT 'cancelled', '', '', count(*) FROM sync_jobs WHERE status = 'cancelled'
-	UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
-	UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 GROUP BY queue, job_type
-	UNION ALL SELECT 'pending', job_type, queue, count(*) FROM sync_jobs WHERE status = 'pending' AND due = 0 GROUP BY queue, job_type
-	UNION ALL SELECT 'running', job_type, queue, count(*) FROM sync_jobs WHERE status = 'running' GROUP BY queue, job_type`
-
-// Stats implements jobs.Inspector.
-func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
-	workers, err := db.Workers(ctx)
-	if err != nil {
-		return s, err
-	}
-	s.WALBytes = db.walBytes()
-	for _, w := range workers {
-		s.Workers++
-		s.Stuck += int64(w.Stuck)
-		if w.Leader {
-			s.Leader = w.ID
-		}
-	}
-	rows, err := db.readers.QueryContext(ctx, counts)
-	if err != nil {
-		return s, wrapError("stats", err)
-	}
-	defer rows.Close()
-	types := make(map[[2]string]*jobs.TypeStats)
-	var all int64
-	for rows.Next() {
-		var what, jobType, queue string
-		var n int64
-		if err := rows.Scan(&what, &jobType, &queue, &n); err != nil {
-			return s, wrapError("stats", err)
-		}
-		key := [2]string{jobType, queue}
-		if jobType != "" && types[key] == nil {
-			types[key] = &jobs.TypeStats{Type: jobType, Queue: queue, Handled: slices.ContainsFunc(workers,
-				func(w jobs.WorkerRow) bool { return w.Handles(jobType, queue) })}
-		}
-		switch what {
-		case "all":
-			all = n
-		case "failed":
-			s.Failed = n
-		case "cancelled":
-			s.Cancelled = n
-		case "rejected":
-			s.Rejected = n
-		case "pending":
-			s.Pending += n
-			types[key].Pending += n
-		case "running":
-			s.Running += n
-			types[key].Running += n
-		}
-	}
-	s.Completed = all - s.Failed - s.Cancelled - s.Pending - s.Running
-	s.Types = []jobs.TypeStats{}
-	for _, t := range types {
-		s.Types = append(s.Types, *t)
-	}
-	slices.SortFunc(s.Types, func(a, b jobs.TypeStats) int {
-		return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Queue, b.Queue))
-	})
-	return s, wrapError("stats", rows.Err())
 }
 
 // Workers implements jobs.Inspector. The rows of dead workers that nobody has
