@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/ncruces/go-sqlite3"
@@ -92,9 +93,9 @@ func (db *DB) inspect(ctx context.Context, look func(*conn) error) error {
 		return err
 	}
 	defer pooled.Close()
-	return pooled.Raw(func(raw any) error {
+	return pooled.Raw(func(raw any) (err error) {
 		c := wrap(raw.(driver.Conn).Raw())
-		defer c.forget()
+		defer func() { err = errors.Join(err, c.forget()) }()
 		if err := c.Exec(`BEGIN`); err != nil {
 			return err
 		}
