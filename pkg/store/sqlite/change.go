@@ -16,7 +16,7 @@ import (
 // biteTime, its commit included, however large the rows are; then others have
 // biteGap to come in, as SQLite's waiting processes stand in no queue.
 const (
-	biteTime = 25 * time.Millisecond
+	biteTime = 15 * time.Millisecond
 	biteGap  = 5 * time.Millisecond
 )
 

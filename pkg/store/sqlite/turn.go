@@ -92,8 +92,8 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 // A bite of delayed jobs is promoted at a time, until all that have come due
 // are or until others have waited long enough for the write lock.
 const (
-	promoteBite = 1000
-	promoteTime = 25 * time.Millisecond
+	promoteBite = 100
+	promoteTime = 10 * time.Millisecond
 )
 
 // promote marks the pending jobs whose time has come as due, which is what a
