@@ -66,8 +66,6 @@ func (c *conn) forget() (err error) {
 
 func (c *conn) begin() error { return c.query(`BEGIN IMMEDIATE`, nil) }
 
-func (c *conn) commit() error { return c.query(`COMMIT`, nil) }
-
 // rollback ends a transaction that is still open, and does nothing otherwise.
 func (c *conn) rollback() {
 	if !c.GetAutocommit() {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
@@ -59,6 +60,7 @@ type osFile interface {
 // walFile is a connection's -wal file.
 type walFile struct {
 	osFile
+	gathered
 	from, end int64 // of what this connection has written since its last sync
 	done      int64 // the end of what was synced then, with all before it
 }
@@ -69,12 +71,26 @@ const synced = math.MaxInt64
 // WriteAt implements vfs.File.
 func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
 	f.from, f.end = min(f.from, at), max(f.end, at+int64(len(p)))
+	if f.on {
+		return f.gather(f.osFile, p, at)
+	}
 	return f.osFile.WriteAt(p, at)
+}
+
+// ReadAt implements vfs.File.
+func (f *walFile) ReadAt(p []byte, at int64) (int, error) {
+	if err := f.write(f.osFile); err != nil {
+		return 0, err
+	}
+	return f.osFile.ReadAt(p, at)
 }
 
 // Sync implements vfs.File. A connection that has written nothing syncs for a
 // checkpoint, without the write lock, and leaves the file to those who have.
 func (f *walFile) Sync(flags vfs.SyncFlag) error {
+	if err := f.write(f.osFile); err != nil {
+		return vfs.SystemError(err, sqlite3.IOERR_WRITE)
+	}
 	err := f.osFile.Sync(flags)
 	if f.from == synced {
 		return err
