@@ -19,25 +19,29 @@ const retryPause = 100 * time.Millisecond
 // used by one goroutine.
 type turns struct {
 	*run
-	want     Want        // with the slots that are free now
-	running  int         // attempts whose slot is taken
-	outcomes []Outcome   // to be handed in
-	endings  []ending    // that collect takes
-	look     bool        // there may be something to claim
-	stopping bool        // nothing more is claimed
-	told     time.Time   // that somebody has committed
-	hear     *time.Timer // when a busy worker is to hear of the next one
-	next     time.Time   // look again then at the latest
-	delayed  bool        // there will be something by the passing of time, or of the clock's being set
-	retryAt  time.Time   // no turn before that: the last one failed
+	want     Want          // with the slots that are free now
+	running  int           // attempts whose slot is taken
+	outcomes []Outcome     // to be handed in
+	endings  []ending      // that collect takes
+	look     bool          // there may be something to claim
+	stopping bool          // nothing more is claimed
+	told     time.Time     // that somebody has committed
+	heard    *time.Timer   // signals hear a while after that
+	hear     chan struct{} // a busy worker is to hear of the next one
+	next     time.Time     // look again then at the latest
+	delayed  bool          // there will be something by the passing of time, or of the clock's being set
+	retryAt  time.Time     // no turn before that: the last one failed
 }
 
 // loop ends when claiming has ended and all is settled, when the queue is empty
 // and that was asked for, or when words ends.
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
-	t.hear = time.NewTimer(lostEvery)
-	defer t.hear.Stop()
+	t.hear = make(chan struct{}, 1)
+	// A timer's own channel would have to be waited for anew with each turn, which wakes
+	// a thread.
+	t.heard = time.AfterFunc(lostEvery, func() { signal(t.hear) })
+	defer t.heard.Stop()
 	for {
 		t.collect(false)
 		changes := t.seat.Changes()
@@ -188,7 +192,7 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	case <-t.crew.news:
 	case <-changes:
 		t.changed()
-	case <-t.hear.C: // the next time round
+	case <-t.hear: // the next time round
 	case <-t.gone:
 	case <-t.asked:
 	case <-timer.C:
@@ -211,7 +215,7 @@ func (t *turns) poll() time.Time {
 // changed notes that somebody has committed.
 func (t *turns) changed() {
 	t.look, t.told = true, time.Now()
-	t.hear.Reset(lostEvery)
+	t.heard.Reset(lostEvery)
 	signal(t.changes)
 	signal(t.stir)
 }
