@@ -64,8 +64,8 @@ func (c *crew) work() {
 	for {
 		for a := c.next(true); a != nil; a = c.next(false) {
 			c.run(a)
-			pprof.SetGoroutineLabels(context.Background())
 		}
+		pprof.SetGoroutineLabels(context.Background())
 		select {
 		case <-c.calls:
 		case <-c.over:

@@ -67,11 +67,13 @@ func (r *run) work(a *attempt) {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
 		}
-		r.settle(a, err, time.Since(started))
+		r.settle(a, err, started)
 	}()
-	if cause := context.Cause(a.ctx); errors.Is(cause, lease.ErrLost) || errors.Is(cause, ErrDraining) {
-		err = Snooze(0) // over before it began, not by its own timeout
-		return
+	if a.ctx.Err() != nil {
+		if cause := context.Cause(a.ctx); errors.Is(cause, lease.ErrLost) || errors.Is(cause, ErrDraining) {
+			err = Snooze(0) // over before it began, not by its own timeout
+			return
+		}
 	}
 	err = r.handlers[a.Type].run(a.ctx, a, a.Payload)
 	if err != nil {
@@ -79,12 +81,12 @@ func (r *run) work(a *attempt) {
 	}
 }
 
-func (r *run) settle(a *attempt, err error, took time.Duration) {
+func (r *run) settle(a *attempt, err error, started time.Time) {
 	e := ending{pool: a.pool}
 	retry, after := r.retry(a, err)
 	e.outcome, e.last = a.outcome(err, retry, after)
 	a.cancel(nil)
-	r.logEnd(a, e.outcome, took)
+	r.logEnd(a, e.outcome, started)
 
 	r.mu.Lock()
 	a.leaveGrant()
@@ -119,15 +121,15 @@ func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) 
 	return p, max(0, backoff(a.Attempt, err))
 }
 
-func (r *run) logEnd(a *attempt, o Outcome, took time.Duration) {
+func (r *run) logEnd(a *attempt, o Outcome, started time.Time) {
 	if o.Error == "" {
 		if c := r.log.Check(zap.DebugLevel, "job ended"); c != nil {
-			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", took))
+			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", time.Since(started)))
 		}
 		return
 	}
 	r.log.Warn("attempt did not complete", zap.Int64("job", a.ID), zap.String("type", a.Type),
-		zap.Int("attempt", a.Attempt), zap.Int("of", a.MaxAttempts), zap.Duration("took", took),
+		zap.Int("attempt", a.Attempt), zap.Int("of", a.MaxAttempts), zap.Duration("took", time.Since(started)),
 		zap.String("error", firstLine(o.Error)), zap.Bool("retry", o.Status == Pending))
 }
 

@@ -28,7 +28,7 @@ func (w *writer) checkpoint() {
 	if w.conn == nil {
 		return
 	}
-	if w.walPages-w.db.copiedBack() >= walCopy && !time.Now().Before(w.nextCheckpoint) {
+	if w.walPages >= walCopy && w.walPages-w.db.copiedBack() >= walCopy && !time.Now().Before(w.nextCheckpoint) {
 		mode := sqlite3.CHECKPOINT_PASSIVE
 		if w.walPages >= walReset {
 			mode = sqlite3.CHECKPOINT_RESTART

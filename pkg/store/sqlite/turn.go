@@ -16,8 +16,9 @@ import (
 // Turn implements jobs.Seat.
 func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	outcomes, want := ask()
-	claims := s.claims(want)
+	var claims []claim
 	if len(outcomes) == 0 {
+		claims = s.claims(want)
 		var work bool
 		var next time.Duration
 		err := s.db.read(func(c *conn) (err error) {
