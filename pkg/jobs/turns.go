@@ -19,37 +19,31 @@ const retryPause = 100 * time.Millisecond
 // used by one goroutine.
 type turns struct {
 	*run
-	want     Want          // with the slots that are free now
-	running  int           // attempts whose slot is taken
-	outcomes []Outcome     // to be handed in
-	endings  []ending      // that collect takes
-	look     bool          // there may be something to claim
-	stopping bool          // nothing more is claimed
-	told     time.Time     // that somebody has committed
-	heard    *time.Timer   // signals hear a while after that
-	hear     chan struct{} // a busy worker is to hear of the next one
-	next     time.Time     // look again then at the latest
-	delayed  bool          // there will be something by the passing of time, or of the clock's being set
-	retryAt  time.Time     // no turn before that: the last one failed
+	want     Want        // with the slots that are free now
+	running  int         // attempts whose slot is taken
+	outcomes []Outcome   // to be handed in
+	endings  []ending    // that collect takes
+	look     bool        // there may be something to claim
+	stopping bool        // nothing more is claimed
+	told     time.Time   // that somebody has committed
+	heard    *time.Timer // wakes wait when that is lostEvery ago
+	next     time.Time   // look again then at the latest
+	delayed  bool        // there will be something by the passing of time, or of the clock's being set
+	retryAt  time.Time   // no turn before that: the last one failed
 }
 
 // loop ends when claiming has ended and all is settled, when the queue is empty
 // and that was asked for, or when words ends.
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
-	t.hear = make(chan struct{}, 1)
 	// A timer's own channel would have to be waited for anew with each turn, which wakes
 	// a thread.
-	t.heard = time.AfterFunc(lostEvery, func() { signal(t.hear) })
+	t.heard = time.AfterFunc(lostEvery, func() { signal(t.crew.news) })
 	defer t.heard.Stop()
 	for {
 		t.collect(false)
-		changes := t.seat.Changes()
-		if time.Since(t.told) < lostEvery {
-			changes = nil
-		}
 		select { // a busy worker does not come to wait
-		case <-changes:
+		case <-t.heeded(true):
 			t.changed()
 		case <-t.gone:
 			return t.goneErr
@@ -184,15 +178,10 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	}
 	timer := time.NewTimer(until)
 	defer timer.Stop()
-	changes := t.seat.Changes()
-	if t.free() == 0 && time.Since(t.told) < lostEvery {
-		changes = nil // it is told of its own commits, too, and each word costs
-	}
 	select {
 	case <-t.crew.news:
-	case <-changes:
+	case <-t.heeded(t.free() == 0):
 		t.changed()
-	case <-t.hear: // the next time round
 	case <-t.gone:
 	case <-t.asked:
 	case <-timer.C:
@@ -210,6 +199,15 @@ func (t *turns) poll() time.Time {
 		every = max(every, calmPoll)
 	}
 	return time.Now().Add(jitter(every))
+}
+
+// heeded is where commits are told of: nowhere for a busy worker that was told a moment
+// ago, as it is told of its own, too, and each word costs.
+func (t *turns) heeded(busy bool) <-chan struct{} {
+	if busy && time.Since(t.told) < lostEvery {
+		return nil
+	}
+	return t.seat.Changes()
 }
 
 // changed notes that somebody has committed.

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ncruces/go-sqlite3/driver"
-
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
@@ -73,12 +71,11 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 		if bounded.Err() != nil {
 			return context.Cause(bounded)
 		}
-		return pooled.Raw(func(c any) error {
-			t := &tx{conn: wrap(c.(driver.Conn).Raw()), now: db.now(), mono: db.clock.Now()}
-			if t.GetAutocommit() {
+		return native(pooled, func(c *conn) error {
+			if c.GetAutocommit() {
 				return errOver
 			}
-			return errors.Join(step(t), t.forget())
+			return step(&tx{conn: c, now: db.now(), mono: db.clock.Now()})
 		})
 	}
 	if err := own(func(t *tx) error { return db.known(t.conn) }); err != nil {

@@ -34,9 +34,9 @@ const (
 	// taken for stuck, unless somebody is writing. Each look costs; a large fleet waits
 	// long.
 	batonLook = 200 * time.Millisecond
-	// batonSlow is the same where somebody is writing: a disk may be slow, and all who go
-	// on without the baton then wait for SQLite's lock in a throng. It is short, as who
-	// is in the way is to be named within 2 s (waits.go).
+	// batonSlow is after how long the holder is taken for stuck where somebody is writing:
+	// a disk may be slow, and all who go on without the baton then wait for SQLite's lock
+	// in a throng. It is short, as who is in the way is to be named within 2 s (waits.go).
 	batonSlow = 2 * batonLook
 )
 
@@ -75,6 +75,7 @@ func (b *baton) take(goOn func() bool) {
 		}
 		b.sleep(count, batonLook)
 	}
+	b.wake() // who was woken for nothing is not to be the last
 }
 
 // pass lets the next one have the baton, if this process does.

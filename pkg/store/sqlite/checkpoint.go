@@ -28,6 +28,7 @@ func (w *writer) checkpoint() {
 	if w.conn == nil {
 		return
 	}
+	// The first spares most spells the read of the second.
 	if w.walPages >= walCopy && w.walPages-w.db.copiedBack() >= walCopy && !time.Now().Before(w.nextCheckpoint) {
 		mode := sqlite3.CHECKPOINT_PASSIVE
 		if w.walPages >= walReset {

@@ -2,11 +2,13 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
 )
 
 // conn is a connection of the engine's own, with its prepared statements. It is
@@ -53,6 +55,14 @@ func wrap(raw *sqlite3.Conn) *conn {
 	return &conn{Conn: raw, stmts: make(map[string]*sqlite3.Stmt)}
 }
 
+// native has fn use a pool's connection as one of the engine's own.
+func native(pooled *sql.Conn, fn func(*conn) error) error {
+	return pooled.Raw(func(raw any) error {
+		c := wrap(raw.(driver.Conn).Raw())
+		return errors.Join(fn(c), c.forget())
+	})
+}
+
 func (c *conn) close() error { return errors.Join(c.forget(), c.Conn.Close()) }
 
 // forget closes the prepared statements.
@@ -65,6 +75,15 @@ func (c *conn) forget() (err error) {
 }
 
 func (c *conn) begin() error { return c.query(`BEGIN IMMEDIATE`, nil) }
+
+func (c *conn) commit() error {
+	end, err := c.gatherFrames()
+	if err != nil {
+		return err
+	}
+	defer end()
+	return c.query(`COMMIT`, nil)
+}
 
 // rollback ends a transaction that is still open, and does nothing otherwise.
 func (c *conn) rollback() {

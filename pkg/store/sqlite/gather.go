@@ -10,14 +10,17 @@ import (
 // its header by themselves, 24 writes for what 50 jobs change: together they take a
 // quarter of the time, and whoever watches the file is told once.
 //
-// Nobody reads them before the sync: the index of the -wal file tells of a commit
-// after it. And only a COMMIT's are gathered. A large transaction writes pages before
-// that, and is rolled back without a word to the file: what was kept of it would be
-// written over another's.
+// Nobody else reads them before the sync: the index of the -wal file tells of a commit
+// after it. The COMMIT itself does, where it has changed a page that was written before
+// it, to make the checksums anew.
+//
+// Only a COMMIT's are gathered. A large transaction writes pages before that, and is
+// rolled back without a word to the file: what was kept of it would be written over
+// another's.
 type gathered struct {
-	on     bool
-	frames []byte
-	at     int64 // where in the file they begin
+	committing bool // else nothing is gathered
+	frames     []byte
+	at         int64 // where in the file they begin
 }
 
 // gatherMost is how much is written at a time, in bytes.
@@ -26,7 +29,7 @@ const gatherMost = 256 << 10
 // gather takes p, which is to be written at at.
 func (g *gathered) gather(to io.WriterAt, p []byte, at int64) (int, error) {
 	if len(g.frames)+len(p) > gatherMost || at != g.at+int64(len(g.frames)) {
-		if err := g.write(to); err != nil {
+		if err := g.flush(to); err != nil {
 			return 0, err
 		}
 		g.at = at
@@ -35,8 +38,8 @@ func (g *gathered) gather(to io.WriterAt, p []byte, at int64) (int, error) {
 	return len(p), nil
 }
 
-// write writes what was gathered. After an error all of it is to be given up.
-func (g *gathered) write(to io.WriterAt) error {
+// flush writes what was gathered. After an error all of it is to be given up.
+func (g *gathered) flush(to io.WriterAt) error {
 	if len(g.frames) == 0 {
 		return nil
 	}
@@ -45,16 +48,17 @@ func (g *gathered) write(to io.WriterAt) error {
 	return err
 }
 
-// commit ends the transaction.
-func (c *conn) commit() error {
+// gatherFrames has what is written to the -wal file gathered, until end.
+func (c *conn) gatherFrames() (end func(), err error) {
 	file, err := c.FileControl("main", sqlite3.FCNTL_JOURNAL_POINTER)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if wal, ok := file.(*walFile); ok {
-		wal.on = true
-		// With synchronous=FULL nothing is left but of a COMMIT that has failed.
-		defer func() { wal.on, wal.frames = false, wal.frames[:0] }()
+	wal, ok := file.(*walFile)
+	if !ok {
+		return func() {}, nil
 	}
-	return c.query(`COMMIT`, nil)
+	wal.committing = true
+	// With synchronous=FULL nothing is left but of a COMMIT that has failed.
+	return func() { wal.committing, wal.frames = false, wal.frames[:0] }, nil
 }

@@ -3,41 +3,39 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/driver"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// countAll counts what is not counted by queue and type. What has completed is the
-// rest of all: SQLite counts all rows of a table much faster than some.
-const countAll = `SELECT
-	(SELECT count(*) FROM sync_jobs),
-	(SELECT count(*) FROM sync_jobs WHERE status = 'failed'),
-	(SELECT count(*) FROM sync_jobs WHERE status = 'cancelled'),
-	(SELECT count(*) FROM sync_job_errors WHERE rejected IS NOT NULL)`
+// counts is what there is of each status, by queue and type where it is unfinished. It
+// is one statement, so that all of it is of one moment. What has completed is the rest:
+// SQLite counts all rows of a table much faster than some. What is due lies in its index
+// by queue and type: to walk from each pair to the next and count its run takes half of
+// what GROUP BY does, for hundreds of pairs, as a fleet may handle. The delayed and the
+// running lie in theirs by time and by worker: GROUP BY would sort them.
+const counts = `
+	WITH queues(q) AS (
+		SELECT min(queue) FROM sync_jobs WHERE status = 'pending' AND due = 1
+		UNION ALL SELECT (SELECT min(queue) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue > q)
+			FROM queues WHERE q IS NOT NULL),
+	pairs(q, t) AS (
+		SELECT q, (SELECT min(job_type) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = q)
+			FROM queues WHERE q IS NOT NULL
+		UNION ALL SELECT q, (SELECT min(job_type) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = q AND job_type > t)
+			FROM pairs WHERE t IS NOT NULL)
+	SELECT 'all', '', '', count(*) FROM sync_jobs
+	UNION ALL SELECT 'failed', '', '', count(*) FROM sync_jobs WHERE status = 'failed'
+	UNION ALL SELECT 'cancelled', '', '', count(*) FROM sync_jobs WHERE status = 'cancelled'
+	UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
+	UNION ALL SELECT 'pending', q, t, (SELECT count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = q AND job_type = t)
+		FROM pairs WHERE t IS NOT NULL
+	UNION ALL SELECT 'pending', queue, job_type, 1 FROM sync_jobs WHERE status = 'pending' AND due = 0
+	UNION ALL SELECT 'running', queue, job_type, 1 FROM sync_jobs WHERE status = 'running'`
 
-// What is due lies in its index by queue and type: to look each pair up and count its
-// run takes half of what GROUP BY does.
-const (
-	firstDue = `SELECT queue, job_type FROM sync_jobs WHERE status = 'pending' AND due = 1
-		ORDER BY queue, job_type LIMIT 1`
-	dueAfter = `SELECT queue, job_type FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = ?1 AND job_type > ?2
-		UNION ALL SELECT queue, job_type FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue > ?1
-		ORDER BY queue, job_type LIMIT 1` // a row value's comparison would read all of the pair before
-	countDue = `SELECT count(*) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = ? AND job_type = ?`
-)
-
-// These lie in theirs by time, or by worker: GROUP BY would sort them.
-const (
-	allDelayed = `SELECT queue, job_type FROM sync_jobs WHERE status = 'pending' AND due = 0`
-	allRunning = `SELECT queue, job_type FROM sync_jobs WHERE status = 'running'`
-)
-
-// Stats implements jobs.Inspector. What it counts is of one moment.
+// Stats implements jobs.Inspector.
 func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	workers, err := db.Workers(ctx)
 	if err != nil {
@@ -52,23 +50,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 		}
 	}
 	unfinished := make(tally)
-	err = db.inspect(ctx, func(c *conn) error {
-		err := c.query(countAll, func(row *sqlite3.Stmt) error {
-			s.Completed, s.Failed, s.Cancelled, s.Rejected = row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if err := unfinished.due(c); err != nil {
-			return err
-		}
-		if err := unfinished.each(c, allDelayed, func(of *jobs.TypeStats) { of.Pending++ }); err != nil {
-			return err
-		}
-		return unfinished.each(c, allRunning, func(of *jobs.TypeStats) { of.Running++ })
-	})
-	if err != nil {
+	if err := db.count(ctx, &s, unfinished); err != nil {
 		return jobs.Stats{}, wrapError("stats", err)
 	}
 	s.Types = []jobs.TypeStats{}
@@ -85,64 +67,53 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	return s, nil
 }
 
-// inspect has look read in one transaction. Where it takes long, nobody waits for it:
-// the connection is one of those for people.
-func (db *DB) inspect(ctx context.Context, look func(*conn) error) error {
+// count counts; all jobs are in s.Completed then. It may take long: the connection is
+// one of those for people.
+func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) error {
 	pooled, err := db.readers.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer pooled.Close()
-	return pooled.Raw(func(raw any) (err error) {
-		c := wrap(raw.(driver.Conn).Raw())
-		defer func() { err = errors.Join(err, c.forget()) }()
-		if err := c.Exec(`BEGIN`); err != nil {
-			return err
-		}
-		defer c.rollback()
+	return native(pooled, func(c *conn) error {
 		before := c.SetInterrupt(ctx)
 		defer c.SetInterrupt(before)
-		return look(c)
+		var of *jobs.TypeStats // of the last row; as a rule of the next one, too
+		return c.query(counts, func(row *sqlite3.Stmt) error {
+			n := row.ColumnInt64(3)
+			switch string(row.ColumnRawText(0)) {
+			case "all":
+				s.Completed = n
+			case "failed":
+				s.Failed = n
+			case "cancelled":
+				s.Cancelled = n
+			case "rejected":
+				s.Rejected = n
+			case "pending":
+				of = unfinished.of(of, row)
+				of.Pending += n
+			case "running":
+				of = unfinished.of(of, row)
+				of.Running += n
+			}
+			return nil
+		})
 	})
 }
 
 // tally is the counts of unfinished jobs.
 type tally map[arm]*jobs.TypeStats
 
-func (t tally) of(a arm) *jobs.TypeStats {
-	if t[a] == nil {
-		t[a] = &jobs.TypeStats{Type: a.jobType, Queue: a.queue}
+// of is what the row is of: last, perhaps.
+func (t tally) of(last *jobs.TypeStats, row *sqlite3.Stmt) *jobs.TypeStats {
+	queue, jobType := row.ColumnRawText(1), row.ColumnRawText(2)
+	if last != nil && string(queue) == last.Queue && string(jobType) == last.Type {
+		return last
 	}
-	return t[a]
-}
-
-// due counts the jobs that are due.
-func (t tally) due(c *conn) error {
-	for next, args := firstDue, []any(nil); ; next = dueAfter {
-		var of *jobs.TypeStats
-		err := c.query(next, func(row *sqlite3.Stmt) error {
-			of = t.of(arm{row.ColumnText(0), row.ColumnText(1)})
-			return nil
-		}, args...)
-		if err != nil || of == nil {
-			return err
-		}
-		args = []any{of.Queue, of.Type}
-		if err := c.query(countDue, func(row *sqlite3.Stmt) error { of.Pending = row.ColumnInt64(0); return nil }, args...); err != nil {
-			return err
-		}
+	key := arm{string(queue), string(jobType)}
+	if t[key] == nil {
+		t[key] = &jobs.TypeStats{Type: key.jobType, Queue: key.queue}
 	}
-}
-
-// each has count count each job of a statement that returns queues and types.
-func (t tally) each(c *conn, sql string, count func(*jobs.TypeStats)) error {
-	var of *jobs.TypeStats // as a rule the next one's, too
-	return c.query(sql, func(row *sqlite3.Stmt) error {
-		queue, jobType := row.ColumnRawText(0), row.ColumnRawText(1)
-		if of == nil || string(queue) != of.Queue || string(jobType) != of.Type {
-			of = t.of(arm{string(queue), string(jobType)})
-		}
-		count(of)
-		return nil
-	})
+	return t[key]
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// syncVFS is the driver's own VFS but for what a failed sync of the -wal file
-// leaves behind.
+// syncVFS is the driver's own VFS but for the -wal file: a COMMIT's frames are
+// gathered (gather.go), and a failed sync leaves nothing behind.
 //
 // The kernel reports a failed write once, to the sync, and takes the pages for
 // clean then: they can be read and are not on the disk. To write them once more
@@ -71,7 +71,7 @@ const synced = math.MaxInt64
 // WriteAt implements vfs.File.
 func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
 	f.from, f.end = min(f.from, at), max(f.end, at+int64(len(p)))
-	if f.on {
+	if f.committing {
 		return f.gather(f.osFile, p, at)
 	}
 	return f.osFile.WriteAt(p, at)
@@ -79,7 +79,7 @@ func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
 
 // ReadAt implements vfs.File.
 func (f *walFile) ReadAt(p []byte, at int64) (int, error) {
-	if err := f.write(f.osFile); err != nil {
+	if err := f.flush(f.osFile); err != nil {
 		return 0, err
 	}
 	return f.osFile.ReadAt(p, at)
@@ -88,8 +88,8 @@ func (f *walFile) ReadAt(p []byte, at int64) (int, error) {
 // Sync implements vfs.File. A connection that has written nothing syncs for a
 // checkpoint, without the write lock, and leaves the file to those who have.
 func (f *walFile) Sync(flags vfs.SyncFlag) error {
-	if err := f.write(f.osFile); err != nil {
-		return vfs.SystemError(err, sqlite3.IOERR_WRITE)
+	if err := f.flush(f.osFile); err != nil {
+		return vfs.SystemError(err, sqlite3.IOERR_WRITE) // not of the sync: noSpace asks
 	}
 	err := f.osFile.Sync(flags)
 	if f.from == synced {
