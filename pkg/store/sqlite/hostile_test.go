@@ -68,7 +68,7 @@ func shell(t *testing.T, path, query string) string {
 // transaction open, until it is told to end it or its input ends.
 func begin(t *testing.T, path, sql string) (other *exec.Cmd, in io.WriteCloser) {
 	t.Helper()
-	other = exec.Command("sqlite3", path)
+	other = exec.Command("sqlite3", "-cmd", ".timeout 20000", path)
 	in, err := other.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
