@@ -12,7 +12,8 @@ import (
 
 // counts is what there is of each status, by queue and type where it is unfinished. It
 // is one statement, so that all of it is of one moment. What has completed is the rest:
-// SQLite counts all rows of a table much faster than some. What is due lies in its index
+// SQLite counts all rows of a table much faster than some, where the count is all that is
+// asked. What is due lies in its index
 // by queue and type: to walk from each pair to the next and count its run takes half of
 // what GROUP BY does, for hundreds of pairs, as a fleet may handle. The delayed and the
 // running lie in theirs by time and by worker: GROUP BY would sort them.
@@ -26,7 +27,7 @@ const counts = `
 			FROM queues WHERE q IS NOT NULL
 		UNION ALL SELECT q, (SELECT min(job_type) FROM sync_jobs WHERE status = 'pending' AND due = 1 AND queue = q AND job_type > t)
 			FROM pairs WHERE t IS NOT NULL)
-	SELECT 'all', '', '', count(*) FROM sync_jobs
+	SELECT 'all', '', '', (SELECT count(*) FROM sync_jobs)
 	UNION ALL SELECT 'failed', '', '', count(*) FROM sync_jobs WHERE status = 'failed'
 	UNION ALL SELECT 'cancelled', '', '', count(*) FROM sync_jobs WHERE status = 'cancelled'
 	UNION ALL SELECT 'rejected', '', '', count(*) FROM sync_job_errors WHERE rejected IS NOT NULL
