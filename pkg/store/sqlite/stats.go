@@ -12,11 +12,11 @@ import (
 
 // counts is what there is of each status, by queue and type where it is unfinished. It
 // is one statement, so that all of it is of one moment. What has completed is the rest:
-// SQLite counts all rows of a table much faster than some, where the count is all that is
-// asked. What is due lies in its index
-// by queue and type: to walk from each pair to the next and count its run takes half of
-// what GROUP BY does, for hundreds of pairs, as a fleet may handle. The delayed and the
-// running lie in theirs by time and by worker: GROUP BY would sort them.
+// SQLite counts all rows of a table much faster than some, where the count is all that
+// is asked. What is due lies in its index by queue and type: to walk from each pair to
+// the next and count its run takes half of what GROUP BY does, for hundreds of pairs, as
+// a fleet may handle. The delayed and the running lie in theirs by time and by worker:
+// GROUP BY would sort them.
 const counts = `
 	WITH queues(q) AS (
 		SELECT min(queue) FROM sync_jobs WHERE status = 'pending' AND due = 1
