@@ -14,8 +14,8 @@ import (
 // after it. The COMMIT itself does, where it has changed a page that was written before
 // it, to make the checksums anew.
 //
-// Only a COMMIT's are gathered. A large transaction writes pages before that, and is
-// rolled back without a word to the file: what was kept of it would be written over
+// Only a COMMIT's are gathered. A large transaction writes pages before that, and may be
+// rolled back, of which the file is not told: what was kept of it would be written over
 // another's.
 type gathered struct {
 	committing bool // else nothing is gathered
