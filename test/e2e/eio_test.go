@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,11 +103,7 @@ func TestSyncFails(t *testing.T) {
 
 	more("unknown", 1, disk.fail)
 	kill()
-	// Nobody is left but one that is killed right after its sync has failed.
-	last := exec.Command("sh", "-c", `printf '%s\n' "PRAGMA synchronous = FULL; INSERT INTO sync_jobs (job_type, payload) VALUES ('Last', '{}');" '.shell kill -9 $PPID' | sqlite3 "$1"`, "sh", h.db)
-	if out, err := last.CombinedOutput(); err == nil || !strings.Contains(string(out), "I/O error") {
-		t.Fatalf("its sync did not fail: %v: %s", err, out)
-	}
+	failAndDie(h) // nobody else is left
 	disk.recover()
 	start()
 	more("acknowledged", 3, func() {})
@@ -150,6 +147,47 @@ func TestSyncFails(t *testing.T) {
 		}
 	}
 	t.Logf("%d acknowledged, %d refused, %d unknown (%d of them there); jobs in the file: %d", total["acknowledged"], total["refused"], total["unknown"], unknownThere, len(seen))
+}
+
+// TestSyncFailsOfKilled: a program is killed right after its sync has failed, beside a
+// worker that lives. The kernel tells a newcomer nothing of that: what it enqueues is on
+// the disk nevertheless, and so is what the worker makes of it, which is told.
+func TestSyncFailsOfKilled(t *testing.T) {
+	for _, jobType := range []string{"Wait", "Run"} {
+		t.Run(jobType, func(t *testing.T) {
+			disk := newFailingDisk(t)
+			h := newHome(t)
+			h.dir = filepath.Join(disk.dir, "home")
+			h.db = filepath.Join(h.dir, "shoal.db")
+			w := h.worker("--type", "Run", "--exec", "Run=true")
+			h.enqueuer("job", "wait", h.enqueuer("enqueue", "Run")) // then it writes nothing for a while
+			disk.fail()
+			failAndDie(h)
+			disk.recover()
+			id, status := h.enqueuer("enqueue", jobType), "pending"
+			if jobType == "Run" {
+				h.enqueuer("job", "wait", id)
+				status = "completed"
+			}
+			w.signal(syscall.SIGKILL)
+			w.exit()
+			disk.remount()
+			if got := h.sql(`SELECT status FROM sync_jobs WHERE id = ` + id); got != status {
+				t.Errorf("job %s is %q, want %s", id, got, status)
+			}
+		})
+	}
+}
+
+// failAndDie has a program enqueue jobs on a failing disk, and be killed right after its
+// sync has failed.
+func failAndDie(h *home) {
+	h.Helper()
+	sql := `PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; INSERT INTO sync_jobs (job_type, payload) SELECT 'Last', json_quote(printf('%0999d', value)) FROM json_each('[1,2,3,4,5,6,7,8,9]');`
+	out, err := exec.Command("sh", "-c", `printf '%s\n' "$2" '.shell kill -9 $PPID' | sqlite3 "$1"`, "sh", h.db, sql).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "I/O error") {
+		h.Fatalf("its sync did not fail: %v: %s", err, out)
+	}
 }
 
 // feeder enqueues one job after the other and notes what it was told of each, in
@@ -256,8 +294,8 @@ func (d *failingDisk) recover() { d.set("mem_limit", "0") }
 // remount drops what is in the cache alone.
 func (d *failingDisk) remount() {
 	d.t.Helper()
-	err := errors.Join(unix.Unmount(d.dir, 0), unix.Mount("/dev/"+d.device, d.dir, "ext4", 0, ""))
-	if err != nil {
+	eventually(d.t, "the end of all who have a file open", func() bool { return unix.Unmount(d.dir, 0) == nil })
+	if err := unix.Mount("/dev/"+d.device, d.dir, "ext4", 0, ""); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -22,7 +22,9 @@ import (
 //
 // So the pages are thrown out of the cache before the error is returned: then
 // SQLite still holds the lock under which it wrote, and nobody writes over them
-// before.
+// before. Whoever is killed before that leaves them: a process that had the file open
+// is told of the failure by its own next sync, as the kernel tells each descriptor
+// once; a newcomer is not, and throws out what lies where it writes first.
 //
 // The database file is left alone. A checkpoint that could not copy all is not
 // synced by SQLite, and its pages are not copied again: to throw them away would
@@ -70,6 +72,9 @@ const synced = math.MaxInt64
 
 // WriteAt implements vfs.File.
 func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
+	if f.done == 0 && f.from == synced {
+		dropCache(f.Fd(), at) // nothing from here on is committed, and nobody else writes
+	}
 	f.from, f.end = min(f.from, at), max(f.end, at+int64(len(p)))
 	if f.committing {
 		return f.gather(f.osFile, p, at)
@@ -112,7 +117,7 @@ func (f *walFile) forget() {
 	if _, err := f.ReadAt(others, f.done); err != nil {
 		others = nil
 	}
-	dropCache(f.Fd())
+	dropCache(f.Fd(), 0)
 	onDisk := make([]byte, len(others))
 	if _, err := f.ReadAt(onDisk, f.done); err != nil || !bytes.Equal(onDisk, others) {
 		_, _ = f.osFile.WriteAt(others, f.done) // the next sync tells of its error
@@ -135,6 +140,6 @@ func forgetOrphan(path string) {
 	}
 	if wal, err := os.Open(path + "-wal"); err == nil {
 		defer wal.Close()
-		dropCache(wal.Fd())
+		dropCache(wal.Fd(), 0)
 	}
 }

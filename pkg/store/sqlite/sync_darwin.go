@@ -1,4 +1,4 @@
 package sqlite
 
 // dropCache does nothing: there is no way to ask for it.
-func dropCache(uintptr) {}
+func dropCache(uintptr, int64) {}
