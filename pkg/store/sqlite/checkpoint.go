@@ -44,7 +44,7 @@ func (w *writer) checkpoint() {
 // be told.
 func (db *DB) copiedBack() int {
 	var count [4]byte
-	if _, err := db.shm.ReadAt(count[:], 96); err != nil {
+	if _, err := db.shm.ReadAt(count[:], walCopied); err != nil {
 		return 0
 	}
 	return int(binary.NativeEndian.Uint32(count[:]))
@@ -65,6 +65,9 @@ func (w *writer) copyBack(mode sqlite3.CheckpointMode) {
 	if err != nil || copied < pages {
 		w.nextCheckpoint = time.Now().Add(checkpointPause + 4*time.Since(start))
 		w.db.log.Debug("checkpoint was not complete", zap.Int("pages", pages), zap.Int("copied", copied), zap.Error(err))
+	}
+	if err != nil && !errors.Is(err, sqlite3.BUSY) {
+		w.db.log.Error("checkpoint failed: it is tried again, and the -wal file grows until then", zap.Error(err))
 	}
 }
 

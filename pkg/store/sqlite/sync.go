@@ -9,8 +9,9 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// syncVFS is the driver's own VFS but for the -wal file: a COMMIT's frames are
-// gathered (gather.go), and a failed sync leaves nothing behind.
+// syncVFS is the driver's own VFS, but a failed sync leaves nothing behind, neither in
+// the database (dbfile.go) nor in the -wal file; and a COMMIT's frames are gathered
+// (gather.go).
 //
 // The kernel reports a failed write once, to the sync, and takes the pages for
 // clean then: they can be read and are not on the disk. To write them once more
@@ -25,10 +26,6 @@ import (
 // before. Whoever is killed before that leaves them: a process that had the file open
 // is told of the failure by its own next sync, as the kernel tells each descriptor
 // once; a newcomer is not, and throws out what lies where it writes first.
-//
-// The database file is left alone. A checkpoint that could not copy all is not
-// synced by SQLite, and its pages are not copied again: to throw them away would
-// lose them at once rather than at a power cut.
 type syncVFS struct{ vfs.VFSFilename }
 
 // syncName is how a connection string names it.
@@ -41,8 +38,13 @@ func registerVFS() {
 // OpenFilename implements vfs.VFSFilename.
 func (v syncVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	file, flags, err := v.VFSFilename.OpenFilename(name, flags)
-	if own, ok := file.(osFile); ok && err == nil && flags&vfs.OPEN_WAL != 0 {
+	own, ok := file.(osFile)
+	switch {
+	case err != nil || !ok:
+	case flags&vfs.OPEN_WAL != 0:
 		return &walFile{osFile: own, from: synced}, flags, nil
+	case flags&vfs.OPEN_MAIN_DB != 0:
+		return &dbFile{osFile: own, shm: name.String() + "-shm"}, flags, nil
 	}
 	return file, flags, err
 }
