@@ -40,12 +40,12 @@ func (s *shell) bucketCommand() *cli.Command {
 		}, {
 			Name:   "list",
 			Usage:  "list the buckets",
-			Action: s.action((*call).bucketList),
+			Action: s.inHome((*call).bucketList),
 		}, {
 			Name:      "log",
 			Usage:     "list a bucket's versions, newest first",
 			ArgsUsage: "BUCKET",
-			Action:    s.action((*call).bucketLog),
+			Action:    s.inHome((*call).bucketLog),
 		}, {
 			Name:      "export",
 			Usage:     "write a bucket's files to a new or an empty folder",
@@ -73,7 +73,7 @@ func (c *call) author(need command.HomeOptions) (*author, error) {
 	var self peer.Identity
 	var err error
 	if need.Make {
-		self, err = c.identity(c.home.Dir)
+		self, err = c.identity()
 	} else if self, err = peer.LoadIdentity(c.home.Dir); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s has no identity yet, and so no bucket: \"bucket create\" makes both", c.home.Dir)
 	}

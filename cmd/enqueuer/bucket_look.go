@@ -41,9 +41,6 @@ func blobs(e bucket.Entry) string {
 }
 
 func (c *call) bucketList() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	heads, err := bucket.NewLog(c.home.Store, c.now).Heads(c.ctx)
 	if err != nil {
 		return err
@@ -54,9 +51,6 @@ func (c *call) bucketList() error {
 }
 
 func (c *call) bucketLog() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	log := bucket.NewLog(c.home.Store, c.now)
 	head, err := c.find(log, c.Args().First())
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/command"
-	"github.com/shoal-project/shoal/internal/peer"
 )
 
 func (c *call) bucketCreate() error {
@@ -57,7 +56,7 @@ func (c *call) bucketShare() error {
 	if err != nil {
 		return err
 	}
-	with, err := c.findPeer(peer.NewBook(c.home.Store, c.now), c.Args().Get(1))
+	with, err := c.findPeer(c.book(), c.Args().Get(1))
 	if err != nil {
 		return err
 	}

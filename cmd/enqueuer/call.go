@@ -48,6 +48,16 @@ func (s *shell) action(do func(*call) error) cli.ActionFunc {
 	}
 }
 
+// inHome is action for what begins with opening the home.
+func (s *shell) inHome(do func(*call) error) cli.ActionFunc {
+	return s.action(func(c *call) error {
+		if err := c.open(existing); err != nil {
+			return err
+		}
+		return do(c)
+	})
+}
+
 // Who may make a home, and who needs its folder.
 var (
 	existing      = command.HomeOptions{}

@@ -29,12 +29,12 @@ func (s *shell) peerCommand() *cli.Command {
 		}, {
 			Name:   "list",
 			Usage:  "list the peers",
-			Action: s.action((*call).peerList),
+			Action: s.inHome((*call).peerList),
 		}, {
 			Name:      "remove",
 			Usage:     "remove a peer: it is a stranger from then on",
 			ArgsUsage: "PEER",
-			Action:    s.action((*call).peerRemove),
+			Action:    s.inHome((*call).peerRemove),
 		}},
 	}
 }
@@ -57,7 +57,7 @@ func (c *call) peerID() error {
 	if err := c.open(makeFiles); err != nil {
 		return err
 	}
-	self, err := c.identity(c.home.Dir)
+	self, err := c.identity()
 	if err != nil {
 		return err
 	}
@@ -65,10 +65,10 @@ func (c *call) peerID() error {
 }
 
 // identity is the home's; it is made, and that is said, if there is none.
-func (c *call) identity(dir string) (peer.Identity, error) {
-	self, created, err := peer.EnsureIdentity(dir)
+func (c *call) identity() (peer.Identity, error) {
+	self, created, err := peer.EnsureIdentity(c.home.Dir)
 	if created {
-		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", dir)
+		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", c.home.Dir)
 	}
 	return self, err
 }
@@ -90,11 +90,11 @@ func (c *call) peerAdd() error {
 	if err := c.open(makeFiles); err != nil {
 		return err
 	}
-	self, err := c.identity(c.home.Dir)
+	self, err := c.identity()
 	if err != nil {
 		return err
 	}
-	book := peer.NewBook(c.home.Store, c.now)
+	book := c.book()
 	if err := book.Add(c.ctx, self.ID(), id, c.Args().Get(1), c.Bool("offers")); err != nil {
 		return err
 	}
@@ -114,11 +114,7 @@ func (c *call) peerAdd() error {
 }
 
 func (c *call) peerList() error {
-	book, err := c.book()
-	if err != nil {
-		return err
-	}
-	entries, err := book.List(c.ctx)
+	entries, err := c.book().List(c.ctx)
 	if err != nil {
 		return err
 	}
@@ -135,10 +131,7 @@ func (c *call) peerList() error {
 }
 
 func (c *call) peerRemove() error {
-	book, err := c.book()
-	if err != nil {
-		return err
-	}
+	book := c.book()
 	entry, err := c.findPeer(book, c.Args().First())
 	if err != nil {
 		return err
@@ -153,13 +146,8 @@ func (c *call) peerRemove() error {
 	return nil
 }
 
-// book opens the home and its address book.
-func (c *call) book() (*peer.Book, error) {
-	if err := c.open(existing); err != nil {
-		return nil, err
-	}
-	return peer.NewBook(c.home.Store, c.now), nil
-}
+// book is the home's address book.
+func (c *call) book() *peer.Book { return peer.NewBook(c.home.Store, c.now) }
 
 // findPeer is the peer that a person names by its ID or the beginning of it.
 func (c *call) findPeer(book *peer.Book, name string) (peer.Entry, error) {

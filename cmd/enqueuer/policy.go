@@ -43,7 +43,7 @@ func (s *shell) policyCommand(kind jobs.PolicyKind) *cli.Command {
 		Name:  name,
 		Usage: "list " + name + "s and what holds for them, pause one, or set limits",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list all that have jobs, workers or limits", Action: s.action(func(c *call) error { return c.listPolicies(kind) })},
+			{Name: "list", Usage: "list all that have jobs, workers or limits", Action: s.inHome(func(c *call) error { return c.listPolicies(kind) })},
 			change("pause", "let no job begin; what runs goes on", pause(true)),
 			change("resume", "let jobs begin again", pause(false)),
 			set,

@@ -23,14 +23,11 @@ func (s *shell) sqlCommand() *cli.Command {
 several statements, separated by semicolons, are one transaction then, which
 must not be ended by one of them. It has 5 s, as nobody else can write meanwhile.`,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "write", Usage: "allow the query to change the file", DisableDefaultText: true}},
-		Action: s.action((*call).sql),
+		Action: s.inHome((*call).sql),
 	}
 }
 
 func (c *call) sql() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	query := c.Args().First()
 	n, err := statements(c.ctx, c.home.Store.Read(), query)
 	switch {

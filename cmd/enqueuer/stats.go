@@ -14,14 +14,11 @@ func (s *shell) statsCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "stats",
 		Usage:  "count jobs and workers",
-		Action: s.action((*call).stats),
+		Action: s.inHome((*call).stats),
 	}
 }
 
 func (c *call) stats() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	s, err := c.home.Store.Stats(c.ctx)
 	if err != nil {
 		return err
@@ -67,14 +64,11 @@ func (s *shell) workersCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "workers",
 		Usage:  "list the workers that are alive",
-		Action: s.action((*call).workers),
+		Action: s.inHome((*call).workers),
 	}
 }
 
 func (c *call) workers() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	workers, err := c.home.Store.Workers(c.ctx)
 	if err != nil {
 		return err
