@@ -60,13 +60,8 @@ func (s *shell) bucketCommand() *cli.Command {
 	}
 }
 
-// author is this home as one who makes and reads versions.
-type author struct {
-	bucket.Author
-	self bucket.PeerID
-}
-
-func (c *call) author(need command.HomeOptions) (*author, error) {
+// author opens the home as one who makes and reads versions.
+func (c *call) author(need command.HomeOptions) (*bucket.Author, error) {
 	if err := c.open(need); err != nil {
 		return nil, err
 	}
@@ -80,11 +75,11 @@ func (c *call) author(need command.HomeOptions) (*author, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &author{bucket.Author{
+	return &bucket.Author{
 		Log:      bucket.NewLog(c.home.Store, c.now),
 		Blobs:    blob.Open(filepath.Join(c.home.Dir, "blobs")),
 		Identity: self.Key(),
-	}, self.ID()}, nil
+	}, nil
 }
 
 // find is the head of the bucket that a person names.
@@ -101,13 +96,13 @@ const appendTries = 5
 
 // append makes a version and appends it to the log, in one transaction with the
 // pings that make it known.
-func (c *call) append(a *author, makeVersion func() (*bucket.Version, error)) (*bucket.Version, error) {
+func (c *call) append(a *bucket.Author, makeVersion func() (*bucket.Version, error)) (*bucket.Version, error) {
 	for try := 1; ; try++ {
 		v, err := makeVersion()
 		if err != nil || v.Unchanged {
 			return v, err
 		}
-		pings, err := handlers.PingJobs(v.Manifest, a.self)
+		pings, err := handlers.PingJobs(v.Manifest, v.Manifest.AuthorID())
 		if err != nil {
 			return nil, err
 		}

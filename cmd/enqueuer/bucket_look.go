@@ -67,7 +67,7 @@ func (c *call) bucketLog() error {
 }
 
 // head opens the home and the newest version of the bucket that is named first.
-func (c *call) head() (*author, *bucket.Manifest, error) {
+func (c *call) head() (*bucket.Author, *bucket.Manifest, error) {
 	a, err := c.author(existingFiles)
 	if err != nil {
 		return nil, nil, err
