@@ -131,10 +131,8 @@ func (c *call) change(filter jobs.Filter, change jobs.Change) error {
 func (c *call) whyNot(id int64, f jobs.Filter, verb jobs.Verb) error {
 	row, _, err := c.home.Store.Job(c.ctx, id)
 	switch {
-	case errors.Is(err, jobs.ErrNotFound):
-		return c.jobError(id, err)
 	case err != nil:
-		return err
+		return c.jobError(id, err)
 	case f.Type != "" && row.Type != f.Type, f.Queue != "" && row.Queue != f.Queue, f.Status != "" && row.Status != f.Status:
 		return fmt.Errorf("job %d is a %s %s job of queue %s: the flags ask for another", id, row.Status, row.Type, row.Queue)
 	case verb.Allows(row.Status):
