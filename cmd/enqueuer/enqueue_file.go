@@ -39,8 +39,8 @@ func (c *call) enqueueFile() error {
 	if c.NArg() > 0 {
 		return command.Usage("TYPE and --file can't go together: each line of the file names its type")
 	}
-	for _, name := range []string{"priority", "delay", "at", "max-attempts", "timeout", "queue", "unique", "unique-for", "on-conflict"} {
-		if c.IsSet(name) {
+	for _, flag := range c.Command.Flags {
+		if name := flag.Names()[0]; c.IsSet(name) && name != "file" && name != "from-line" {
 			return command.Usage("--%s and --file can't go together: each line of the file says its own", name)
 		}
 	}
