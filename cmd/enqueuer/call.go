@@ -39,13 +39,18 @@ func (s *shell) action(do func(*call) error) cli.ActionFunc {
 			if x.home != nil {
 				err = errors.Join(err, x.home.Store.Close())
 			}
-			// Whatever failed then failed because we were told to stop.
-			if stop := context.Cause(x.ctx); errors.Is(err, context.Canceled) && stop != nil && !errors.Is(err, stop) {
-				err = stop
-			}
+			err = x.stopped(err)
 		}()
 		return do(x)
 	}
+}
+
+// stopped is err, or what told us to stop where err came of that and does not say so.
+func (c *call) stopped(err error) error {
+	if stop := context.Cause(c.ctx); stop != nil && errors.Is(err, context.Canceled) && !errors.Is(err, stop) {
+		return stop
+	}
+	return err
 }
 
 // inHome is action for what begins with opening the home.

@@ -122,9 +122,7 @@ func (c *call) enqueueAll(f *jobFile) error {
 
 // interrupted says how to go on after an error in the middle of a file.
 func (c *call) interrupted(err error, next, done int64) error {
-	if errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
-		err = context.Cause(c.ctx)
-	}
+	err = c.stopped(err)
 	if errors.Is(err, jobs.ErrUnknown) {
 		return fmt.Errorf("%w; enqueued %s, those before line %d, and perhaps up to %d more: look, then go on with --from-line", err, command.Plural(done, "job"), next, batchJobs)
 	}

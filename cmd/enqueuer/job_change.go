@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -99,10 +97,7 @@ func (c *call) change(filter jobs.Filter, change jobs.Change) error {
 	came, err := c.home.Store.Change(c.ctx, filter, change)
 	c.live("")
 	if err != nil {
-		if errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
-			err = context.Cause(c.ctx)
-		}
-		return fmt.Errorf("%w; %s before that", err, what(came.Count))
+		return fmt.Errorf("%w; %s before that", c.stopped(err), what(came.Count))
 	}
 	if filter.IDs == nil && c.out.JSON {
 		return c.out.Object(changed{Changed: came.Count})
