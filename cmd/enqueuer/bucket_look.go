@@ -108,7 +108,7 @@ func (c *call) bucketVerify() error {
 		return err
 	}
 	report, err := bucket.Verify(c.ctx, a.Blobs, a.Identity, m)
-	if damage := (*bucket.DamageError)(nil); errors.As(err, &damage) {
+	if _, damaged := errors.AsType[*bucket.DamageError](err); damaged {
 		// The next ping finds the version incomplete, and has the blobs fetched.
 		err = errors.Join(err, c.home.Store.Write(c.ctx, func(tx *sql.Tx) error {
 			return a.Log.PinsIncomplete(c.ctx, tx, m.Bucket, m.Link())
