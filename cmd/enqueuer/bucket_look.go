@@ -90,16 +90,13 @@ func (c *call) bucketExport() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			BucketID bucket.ID `json:"bucket_id"`
-			Height   int64     `json:"height"`
-			Link     string    `json:"link"`
-			bucket.Stats
-		}{m.Bucket, m.Height, m.Link().String(), stats})
-	}
-	c.out.Printf("version %d: %s, %s in %s\n", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
-	return nil
+	return c.out.Result(struct {
+		BucketID bucket.ID `json:"bucket_id"`
+		Height   int64     `json:"height"`
+		Link     string    `json:"link"`
+		bucket.Stats
+	}{m.Bucket, m.Height, m.Link().String(), stats},
+		"version %d: %s, %s in %s", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
 }
 
 func (c *call) bucketVerify() error {
@@ -117,21 +114,18 @@ func (c *call) bucketVerify() error {
 	if err != nil {
 		return fmt.Errorf("version %d of %s: %w", m.Height, m.Name, err)
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			BucketID bucket.ID `json:"bucket_id"`
-			Height   int64     `json:"height"`
-			Link     string    `json:"link"`
-			Blobs    int       `json:"blobs"`
-			Stored   int64     `json:"blob_bytes"`
-			Opened   bool      `json:"opened"`
-			bucket.Stats
-		}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, report.Stats})
-	}
 	opened := "whole, and sealed: there is no key for them here"
 	if report.Opened {
 		opened = fmt.Sprintf("whole; %s decrypted and compared", command.Plural(report.Stats.Files, "file"))
 	}
-	c.out.Printf("version %d: %s, %s, %s\n", m.Height, command.Plural(report.Blobs, "blob"), command.Bytes(report.Bytes), opened)
-	return nil
+	return c.out.Result(struct {
+		BucketID bucket.ID `json:"bucket_id"`
+		Height   int64     `json:"height"`
+		Link     string    `json:"link"`
+		Blobs    int       `json:"blobs"`
+		Stored   int64     `json:"blob_bytes"`
+		Opened   bool      `json:"opened"`
+		bucket.Stats
+	}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, report.Stats},
+		"version %d: %s, %s, %s", m.Height, command.Plural(report.Blobs, "blob"), command.Bytes(report.Bytes), opened)
 }

@@ -26,7 +26,7 @@ func (c *call) bucketCreate() error {
 	if err != nil {
 		return err
 	}
-	return c.printID("bucket_id", v.Manifest.Bucket.String())
+	return c.out.Result(map[string]any{"bucket_id": v.Manifest.Bucket}, "%s", v.Manifest.Bucket)
 }
 
 // versionRow is what --json prints of a version that was made.

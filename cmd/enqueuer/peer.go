@@ -61,7 +61,7 @@ func (c *call) peerID() error {
 	if err != nil {
 		return err
 	}
-	return c.printID("peer_id", string(self.ID()))
+	return c.out.Result(map[string]any{"peer_id": self.ID()}, "%s", self.ID())
 }
 
 // identity is the home's; it is made, and that is said, if there is none.
@@ -71,15 +71,6 @@ func (c *call) identity() (peer.Identity, error) {
 		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", c.home.Dir)
 	}
 	return self, err
-}
-
-// printID prints a bare id, for scripts, or an object with it.
-func (c *call) printID(key, id string) error {
-	if c.out.JSON {
-		return c.out.Object(map[string]string{key: id})
-	}
-	_, err := fmt.Fprintln(c.out, id)
-	return err
 }
 
 func (c *call) peerAdd() error {
@@ -102,15 +93,11 @@ func (c *call) peerAdd() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(rowOfPeer(entry))
-	}
 	may := ""
 	if entry.Offers {
 		may = ", who may bring new buckets"
 	}
-	c.out.Printf("added peer %s at %s%s\n", short(id), entry.URL, may)
-	return nil
+	return c.out.Result(rowOfPeer(entry), "added peer %s at %s%s", short(id), entry.URL, may)
 }
 
 func (c *call) peerList() error {
@@ -139,11 +126,7 @@ func (c *call) peerRemove() error {
 	if err := book.Remove(c.ctx, entry.ID); err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(rowOfPeer(entry))
-	}
-	c.out.Printf("removed peer %s at %s\n", short(entry.ID), entry.URL)
-	return nil
+	return c.out.Result(rowOfPeer(entry), "removed peer %s at %s", short(entry.ID), entry.URL)
 }
 
 // book is the home's address book.

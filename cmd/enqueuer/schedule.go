@@ -140,11 +140,7 @@ func (c *call) scheduleRemove() error {
 	if err := c.home.Store.RemoveSchedule(c.ctx, row.Name); err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(row)
-	}
-	c.out.Printf("removed schedule %s\n", command.OneLine(row.Name))
-	return nil
+	return c.out.Result(row, "removed schedule %s", command.OneLine(row.Name))
 }
 
 func (c *call) schedulePause(paused bool) error {
@@ -179,15 +175,11 @@ func (c *call) printSchedule(done, name string) error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(row)
-	}
 	when := ""
 	if !row.Paused {
 		when = ": next " + c.nextTick(row)
 	}
-	c.out.Printf("%s schedule %s%s\n", done, command.OneLine(name), when)
-	return nil
+	return c.out.Result(row, "%s schedule %s%s", done, command.OneLine(name), when)
 }
 
 // schedule is the schedule of that name.

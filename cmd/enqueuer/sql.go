@@ -78,13 +78,8 @@ func (c *call) sqlWrite(query string, statements int) error {
 	case columns > 0:
 		_, err := result.WriteTo(c.out)
 		return err
-	case c.out.JSON:
-		return c.out.Object(struct {
-			Changed int64 `json:"changed"`
-		}{changed})
 	}
-	c.out.Printf("%s changed\n", command.Plural(changed, "row"))
-	return nil
+	return c.out.Result(map[string]int64{"changed": changed}, "%s changed", command.Plural(changed, "row"))
 }
 
 // totalChanges counts the rows that the connection has changed so far, those

@@ -43,6 +43,15 @@ func (o *Output) Object(v any) error {
 	return e.Encode(v)
 }
 
+// Result prints what came of a command: object as JSON, or a line for people.
+func (o *Output) Result(object any, format string, args ...any) error {
+	if o.JSON {
+		return o.Object(object)
+	}
+	_, err := fmt.Fprintf(o, format+"\n", args...)
+	return err
+}
+
 // Printf prints for people.
 func (o *Output) Printf(format string, args ...any) {
 	fmt.Fprintf(o, format, args...)
