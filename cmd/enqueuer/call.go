@@ -41,7 +41,10 @@ func (s *shell) action(do func(*call) error) cli.ActionFunc {
 			}
 			err = x.stopped(err)
 		}()
-		return do(x)
+		if err := do(x); err != nil {
+			return err
+		}
+		return x.out.Err()
 	}
 }
 
