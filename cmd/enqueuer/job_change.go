@@ -40,11 +40,6 @@ func (s *shell) pruneCommand() *cli.Command {
 	}
 }
 
-// done is each verb's past.
-func done(v jobs.Verb) string {
-	return map[jobs.Verb]string{jobs.Retry: "retried", jobs.Cancel: "cancelled", jobs.Delete: "deleted", jobs.Prioritize: "prioritized"}[v]
-}
-
 func (c *call) jobChange(verb jobs.Verb) error {
 	filter, err := c.filter()
 	if err != nil {
@@ -92,7 +87,8 @@ func (c *call) change(filter jobs.Filter, change jobs.Change) error {
 	if err := c.open(existing); err != nil {
 		return err
 	}
-	what := func(n int64) string { return done(change.Verb) + " " + command.Plural(n, "job") }
+	done := map[jobs.Verb]string{jobs.Retry: "retried", jobs.Cancel: "cancelled", jobs.Delete: "deleted", jobs.Prioritize: "prioritized"}[change.Verb]
+	what := func(n int64) string { return done + " " + command.Plural(n, "job") }
 	change.Report = func(n int64) { c.live(what(n)) }
 	came, err := c.home.Store.Change(c.ctx, filter, change)
 	c.live("")
