@@ -98,6 +98,14 @@ func (c *call) stdin() io.Reader {
 	return r
 }
 
+// yes is a cell of the table that is empty unless it is so.
+func yes(so bool) string {
+	if so {
+		return "yes"
+	}
+	return ""
+}
+
 // list prints rows: each as an object, or all as a table, where each has its
 // cells. That there is none of what is listed is said on stderr.
 func list[T any](c *call, what string, rows []T, columns []string, row func(T) (object any, cells []string)) error {

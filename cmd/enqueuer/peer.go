@@ -106,14 +106,11 @@ func (c *call) peerList() error {
 		return err
 	}
 	return list(c, "peers", entries, []string{"PEER", "URL", "OFFERS", "SEEN", "LAST ERROR"}, func(e peer.Entry) (any, []string) {
-		offers, seen := "", "never"
-		if e.Offers {
-			offers = "yes"
-		}
+		seen := "never"
 		if !e.LastSeen.IsZero() {
 			seen = command.Ago(c.now(), e.LastSeen)
 		}
-		return rowOfPeer(e), []string{short(e.ID), e.URL, offers, seen, e.LastError}
+		return rowOfPeer(e), []string{short(e.ID), e.URL, yes(e.Offers), seen, e.LastError}
 	})
 }
 

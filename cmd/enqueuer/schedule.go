@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,17 +106,11 @@ func (c *call) scheduleList() error {
 	}
 	columns := []string{"NAME", "SPEC", "ZONE", "TYPE", "NEXT", "LAST", "PAUSED"}
 	return list(c, "schedules", rows, columns, func(r jobs.ScheduleRow) (any, []string) {
-		jobType, zone, paused := r.Type, r.Zone, ""
-		if jobType == "" {
-			jobType = "(program)"
-		}
+		jobType, zone := cmp.Or(r.Type, "(program)"), r.Zone
 		if strings.HasPrefix(r.Spec, "@every") {
 			zone = ""
 		}
-		if r.Paused {
-			paused = "yes"
-		}
-		return r, []string{r.Name, r.Spec, zone, jobType, c.nextTick(r), command.Ago(c.now(), r.LastAt.Time()), paused}
+		return r, []string{r.Name, r.Spec, zone, jobType, c.nextTick(r), command.Ago(c.now(), r.LastAt.Time()), yes(r.Paused)}
 	})
 }
 

@@ -75,14 +75,11 @@ func (c *call) workers() error {
 	}
 	columns := []string{"ID", "HOST", "PID", "BUSY", "STUCK", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}
 	return list(c, "workers", workers, columns, func(w jobs.WorkerRow) (any, []string) {
-		leads, stuck := "", ""
-		if w.Leader {
-			leads = "yes"
-		}
+		stuck := ""
 		if w.Stuck > 0 {
 			stuck = fmt.Sprint(w.Stuck)
 		}
 		return w, []string{fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
-			stuck, command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
+			stuck, command.Ago(c.now(), w.StartedAt.Time()), yes(w.Leader), w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
 	})
 }
