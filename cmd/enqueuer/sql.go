@@ -45,8 +45,8 @@ func (c *call) sql() error {
 }
 
 // sqlWrite prints what the transaction did once it is committed: until then the
-// rows are kept, and must fit into memory. Of several
-// statements only the number of changed rows is told.
+// rows are kept, and must fit into memory. Of several statements only the number
+// of changed rows is told.
 func (c *call) sqlWrite(query string, statements int) error {
 	var result bytes.Buffer
 	out := *c.out
