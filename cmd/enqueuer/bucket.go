@@ -40,12 +40,12 @@ func (s *shell) bucketCommand() *cli.Command {
 		}, {
 			Name:   "list",
 			Usage:  "list the buckets",
-			Action: s.action((*call).bucketList),
+			Action: s.inHome((*call).bucketList),
 		}, {
 			Name:      "log",
 			Usage:     "list a bucket's versions, newest first",
 			ArgsUsage: "BUCKET",
-			Action:    s.action((*call).bucketLog),
+			Action:    s.inHome((*call).bucketLog),
 		}, {
 			Name:      "export",
 			Usage:     "write a bucket's files to a new or an empty folder",
@@ -60,31 +60,26 @@ func (s *shell) bucketCommand() *cli.Command {
 	}
 }
 
-// author is this home as one who makes and reads versions.
-type author struct {
-	bucket.Author
-	self bucket.PeerID
-}
-
-func (c *call) author(need command.HomeOptions) (*author, error) {
+// author opens the home as one who makes and reads versions.
+func (c *call) author(need command.HomeOptions) (*bucket.Author, error) {
 	if err := c.open(need); err != nil {
 		return nil, err
 	}
 	var self peer.Identity
 	var err error
 	if need.Make {
-		self, err = c.identity(c.home.Dir)
+		self, err = c.identity()
 	} else if self, err = peer.LoadIdentity(c.home.Dir); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s has no identity yet, and so no bucket: \"bucket create\" makes both", c.home.Dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &author{bucket.Author{
+	return &bucket.Author{
 		Log:      bucket.NewLog(c.home.Store, c.now),
 		Blobs:    blob.Open(filepath.Join(c.home.Dir, "blobs")),
 		Identity: self.Key(),
-	}, self.ID()}, nil
+	}, nil
 }
 
 // find is the head of the bucket that a person names.
@@ -101,13 +96,13 @@ const appendTries = 5
 
 // append makes a version and appends it to the log, in one transaction with the
 // pings that make it known.
-func (c *call) append(a *author, makeVersion func() (*bucket.Version, error)) (*bucket.Version, error) {
+func (c *call) append(a *bucket.Author, makeVersion func() (*bucket.Version, error)) (*bucket.Version, error) {
 	for try := 1; ; try++ {
 		v, err := makeVersion()
 		if err != nil || v.Unchanged {
 			return v, err
 		}
-		pings, err := handlers.PingJobs(v.Manifest, a.self)
+		pings, err := handlers.PingJobs(v.Manifest, v.Manifest.AuthorID())
 		if err != nil {
 			return nil, err
 		}

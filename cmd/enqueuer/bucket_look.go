@@ -41,9 +41,6 @@ func blobs(e bucket.Entry) string {
 }
 
 func (c *call) bucketList() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	heads, err := bucket.NewLog(c.home.Store, c.now).Heads(c.ctx)
 	if err != nil {
 		return err
@@ -54,9 +51,6 @@ func (c *call) bucketList() error {
 }
 
 func (c *call) bucketLog() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	log := bucket.NewLog(c.home.Store, c.now)
 	head, err := c.find(log, c.Args().First())
 	if err != nil {
@@ -73,7 +67,7 @@ func (c *call) bucketLog() error {
 }
 
 // head opens the home and the newest version of the bucket that is named first.
-func (c *call) head() (*author, *bucket.Manifest, error) {
+func (c *call) head() (*bucket.Author, *bucket.Manifest, error) {
 	a, err := c.author(existingFiles)
 	if err != nil {
 		return nil, nil, err
@@ -96,16 +90,13 @@ func (c *call) bucketExport() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			BucketID bucket.ID `json:"bucket_id"`
-			Height   int64     `json:"height"`
-			Link     string    `json:"link"`
-			bucket.Stats
-		}{m.Bucket, m.Height, m.Link().String(), stats})
-	}
-	c.out.Printf("version %d: %s, %s in %s\n", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
-	return nil
+	return c.out.Result(struct {
+		BucketID bucket.ID `json:"bucket_id"`
+		Height   int64     `json:"height"`
+		Link     string    `json:"link"`
+		bucket.Stats
+	}{m.Bucket, m.Height, m.Link().String(), stats},
+		"version %d: %s, %s in %s", m.Height, command.Plural(stats.Files, "file"), command.Bytes(stats.Bytes), dir)
 }
 
 func (c *call) bucketVerify() error {
@@ -114,7 +105,7 @@ func (c *call) bucketVerify() error {
 		return err
 	}
 	report, err := bucket.Verify(c.ctx, a.Blobs, a.Identity, m)
-	if damage := (*bucket.DamageError)(nil); errors.As(err, &damage) {
+	if _, damaged := errors.AsType[*bucket.DamageError](err); damaged {
 		// The next ping finds the version incomplete, and has the blobs fetched.
 		err = errors.Join(err, c.home.Store.Write(c.ctx, func(tx *sql.Tx) error {
 			return a.Log.PinsIncomplete(c.ctx, tx, m.Bucket, m.Link())
@@ -123,21 +114,18 @@ func (c *call) bucketVerify() error {
 	if err != nil {
 		return fmt.Errorf("version %d of %s: %w", m.Height, m.Name, err)
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			BucketID bucket.ID `json:"bucket_id"`
-			Height   int64     `json:"height"`
-			Link     string    `json:"link"`
-			Blobs    int       `json:"blobs"`
-			Stored   int64     `json:"blob_bytes"`
-			Opened   bool      `json:"opened"`
-			bucket.Stats
-		}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, report.Stats})
-	}
 	opened := "whole, and sealed: there is no key for them here"
 	if report.Opened {
 		opened = fmt.Sprintf("whole; %s decrypted and compared", command.Plural(report.Stats.Files, "file"))
 	}
-	c.out.Printf("version %d: %s, %s, %s\n", m.Height, command.Plural(report.Blobs, "blob"), command.Bytes(report.Bytes), opened)
-	return nil
+	return c.out.Result(struct {
+		BucketID bucket.ID `json:"bucket_id"`
+		Height   int64     `json:"height"`
+		Link     string    `json:"link"`
+		Blobs    int       `json:"blobs"`
+		Stored   int64     `json:"blob_bytes"`
+		Opened   bool      `json:"opened"`
+		bucket.Stats
+	}{m.Bucket, m.Height, m.Link().String(), report.Blobs, report.Bytes, report.Opened, report.Stats},
+		"version %d: %s, %s, %s", m.Height, command.Plural(report.Blobs, "blob"), command.Bytes(report.Bytes), opened)
 }

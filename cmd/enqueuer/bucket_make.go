@@ -8,7 +8,6 @@ import (
 
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/command"
-	"github.com/shoal-project/shoal/internal/peer"
 )
 
 func (c *call) bucketCreate() error {
@@ -27,7 +26,7 @@ func (c *call) bucketCreate() error {
 	if err != nil {
 		return err
 	}
-	return c.printID("bucket_id", v.Manifest.Bucket.String())
+	return c.out.Result(map[string]any{"bucket_id": v.Manifest.Bucket}, "%s", v.Manifest.Bucket)
 }
 
 // versionRow is what --json prints of a version that was made.
@@ -57,7 +56,7 @@ func (c *call) bucketShare() error {
 	if err != nil {
 		return err
 	}
-	with, err := c.findPeer(peer.NewBook(c.home.Store, c.now), c.Args().Get(1))
+	with, err := c.findPeer(c.book(), c.Args().Get(1))
 	if err != nil {
 		return err
 	}
@@ -65,19 +64,15 @@ func (c *call) bucketShare() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			versionRow
-			PeerID bucket.PeerID `json:"peer_id"`
-			Role   bucket.Role   `json:"role"`
-		}{rowOfVersion(v), with.ID, role})
-	}
+	said := fmt.Sprintf("version %d: peer %s is %s", v.Manifest.Height, short(with.ID), as(role))
 	if v.Unchanged {
-		c.out.Printf("unchanged: peer %s is %s already\n", short(with.ID), as(role))
-	} else {
-		c.out.Printf("version %d: peer %s is %s\n", v.Manifest.Height, short(with.ID), as(role))
+		said = fmt.Sprintf("unchanged: peer %s is %s already", short(with.ID), as(role))
 	}
-	return nil
+	return c.out.Result(struct {
+		versionRow
+		PeerID bucket.PeerID `json:"peer_id"`
+		Role   bucket.Role   `json:"role"`
+	}{rowOfVersion(v), with.ID, role}, "%s", said)
 }
 
 func as(role bucket.Role) string {
@@ -103,27 +98,23 @@ func (c *call) bucketCommit() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(struct {
-			versionRow
-			bucket.Stats
-			NewBlobs int   `json:"new_blobs"`
-			NewBytes int64 `json:"new_bytes"`
-		}{rowOfVersion(v), v.Stats, v.Added.Blobs, v.Added.Bytes})
-	}
 	fresh := ""
 	if v.Added.Blobs > 0 {
 		fresh = fmt.Sprintf(", %s, %s new", command.Plural(v.Added.Blobs, "new blob"), command.Bytes(v.Added.Bytes))
 	}
+	said := fmt.Sprintf("version %d: %s%s", v.Manifest.Height, command.Plural(v.Stats.Files, "file"), fresh)
 	switch {
 	case v.Unchanged && fresh == "":
-		c.out.Printf("unchanged: version %d holds the folder as it is\n", v.Manifest.Height)
+		said = fmt.Sprintf("unchanged: version %d holds the folder as it is", v.Manifest.Height)
 	case v.Unchanged:
-		c.out.Printf("unchanged: version %d, made whole again%s\n", v.Manifest.Height, fresh)
-	default:
-		c.out.Printf("version %d: %s%s\n", v.Manifest.Height, command.Plural(v.Stats.Files, "file"), fresh)
+		said = fmt.Sprintf("unchanged: version %d, made whole again%s", v.Manifest.Height, fresh)
 	}
-	return nil
+	return c.out.Result(struct {
+		versionRow
+		bucket.Stats
+		NewBlobs int   `json:"new_blobs"`
+		NewBytes int64 `json:"new_bytes"`
+	}{rowOfVersion(v), v.Stats, v.Added.Blobs, v.Added.Bytes}, "%s", said)
 }
 
 // apart returns an error if one of the home's folders lies in dir, or dir in

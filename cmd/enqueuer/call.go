@@ -39,13 +39,31 @@ func (s *shell) action(do func(*call) error) cli.ActionFunc {
 			if x.home != nil {
 				err = errors.Join(err, x.home.Store.Close())
 			}
-			// Whatever failed then failed because we were told to stop.
-			if stop := context.Cause(x.ctx); errors.Is(err, context.Canceled) && stop != nil && !errors.Is(err, stop) {
-				err = stop
-			}
+			err = x.stopped(err)
 		}()
-		return do(x)
+		if err := do(x); err != nil {
+			return err
+		}
+		return x.out.Err()
 	}
+}
+
+// stopped is err, or what told us to stop where err came of that and does not say so.
+func (c *call) stopped(err error) error {
+	if stop := context.Cause(c.ctx); stop != nil && errors.Is(err, context.Canceled) && !errors.Is(err, stop) {
+		return stop
+	}
+	return err
+}
+
+// inHome is action for what begins with opening the home.
+func (s *shell) inHome(do func(*call) error) cli.ActionFunc {
+	return s.action(func(c *call) error {
+		if err := c.open(existing); err != nil {
+			return err
+		}
+		return do(c)
+	})
 }
 
 // Who may make a home, and who needs its folder.
@@ -78,6 +96,14 @@ func (c *call) stdin() io.Reader {
 	}()
 	context.AfterFunc(c.ctx, func() { w.CloseWithError(context.Cause(c.ctx)) })
 	return r
+}
+
+// yes is a cell of the table that is empty unless it is so.
+func yes(so bool) string {
+	if so {
+		return "yes"
+	}
+	return ""
 }
 
 // list prints rows: each as an object, or all as a table, where each has its

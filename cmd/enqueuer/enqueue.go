@@ -71,15 +71,11 @@ func (c *call) enqueue() error {
 
 func (c *call) printAdded(list []jobs.Added) error {
 	for _, a := range list {
-		if c.out.JSON {
-			err := c.out.Object(struct {
-				ID       int64 `json:"id"`
-				Existing bool  `json:"existing"`
-			}(a))
-			if err != nil {
-				return err
-			}
-		} else if _, err := fmt.Fprintln(c.out, a.ID); err != nil {
+		err := c.out.Result(struct {
+			ID       int64 `json:"id"`
+			Existing bool  `json:"existing"`
+		}(a), "%d", a.ID)
+		if err != nil {
 			return err
 		}
 	}

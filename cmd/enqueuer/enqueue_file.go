@@ -39,8 +39,8 @@ func (c *call) enqueueFile() error {
 	if c.NArg() > 0 {
 		return command.Usage("TYPE and --file can't go together: each line of the file names its type")
 	}
-	for _, name := range []string{"priority", "delay", "at", "max-attempts", "timeout", "queue", "unique", "unique-for", "on-conflict"} {
-		if c.IsSet(name) {
+	for _, flag := range c.Command.Flags {
+		if name := flag.Names()[0]; c.IsSet(name) && name != "file" && name != "from-line" {
 			return command.Usage("--%s and --file can't go together: each line of the file says its own", name)
 		}
 	}
@@ -54,9 +54,7 @@ func (c *call) enqueueFile() error {
 	defer f.Close()
 
 	total := int64(0)
-	bar := c.progress("checking ", f.size)
-	err = f.each(c.ctx, bar, func(int64, jobs.New, int) error { total++; return nil })
-	bar.Exit() //nolint:errcheck // its last line is for the eyes
+	err = c.eachJob(f, "checking ", func(int64, jobs.New, int) error { total++; return nil })
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; nothing was enqueued", err)
@@ -95,8 +93,7 @@ func (c *call) enqueueAll(f *jobFile) error {
 		}
 		return c.printAdded(ids)
 	}
-	bar := c.progress("enqueuing", f.size)
-	err := f.each(c.ctx, bar, func(line int64, n jobs.New, size int) error {
+	err := c.eachJob(f, "enqueuing", func(line int64, n jobs.New, size int) error {
 		if len(batch) == batchJobs || bytes+size > batchBytes {
 			if err := flush(line); err != nil {
 				return err
@@ -108,7 +105,6 @@ func (c *call) enqueueAll(f *jobFile) error {
 	if err == nil {
 		err = flush(0)
 	}
-	bar.Exit() //nolint:errcheck // as above
 	if err != nil {
 		return c.interrupted(err, next, done)
 	}
@@ -122,9 +118,7 @@ func (c *call) enqueueAll(f *jobFile) error {
 
 // interrupted says how to go on after an error in the middle of a file.
 func (c *call) interrupted(err error, next, done int64) error {
-	if errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
-		err = context.Cause(c.ctx)
-	}
+	err = c.stopped(err)
 	if errors.Is(err, jobs.ErrUnknown) {
 		return fmt.Errorf("%w; enqueued %s, those before line %d, and perhaps up to %d more: look, then go on with --from-line", err, command.Plural(done, "job"), next, batchJobs)
 	}
@@ -169,20 +163,22 @@ func spool(r io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// each reads the file from its beginning and calls do with each job, its line
-// and that line's size. Empty lines are none.
-func (f *jobFile) each(ctx context.Context, bar *progressbar.ProgressBar, do func(line int64, n jobs.New, size int) error) error {
+// eachJob reads the file from its beginning and calls do with each job, its line
+// and that line's size, and shows how far it came. Empty lines are none.
+func (c *call) eachJob(f *jobFile, what string, do func(line int64, n jobs.New, size int) error) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	bar := c.progress(what, f.size)
+	defer bar.Exit() //nolint:errcheck // it is for the eyes
 	lines := bufio.NewScanner(f)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
 	line := int64(0)
 	for lines.Scan() {
 		line++
-		bar.Add(len(lines.Bytes()) + 1) //nolint:errcheck // it is for the eyes
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		bar.Add(len(lines.Bytes()) + 1) //nolint:errcheck // as above
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
 		}
 		if line < f.from || len(lines.Bytes()) == 0 {
 			continue

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -124,11 +125,7 @@ func (c *call) listJobs(rows []jobs.Row) error {
 		if priorities {
 			cells = append(cells, strconv.Itoa(r.Priority))
 		}
-		what := r.Payload
-		if r.Error != "" {
-			what = r.Error
-		}
-		return r, append(cells, string(r.Status), tries(r), c.when(r), what)
+		return r, append(cells, string(r.Status), tries(r), c.when(r), cmp.Or(r.Error, r.Payload))
 	})
 }
 

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -40,11 +38,6 @@ func (s *shell) pruneCommand() *cli.Command {
 		},
 		Action: s.action((*call).prune),
 	}
-}
-
-// done is each verb's past.
-func done(v jobs.Verb) string {
-	return map[jobs.Verb]string{jobs.Retry: "retried", jobs.Cancel: "cancelled", jobs.Delete: "deleted", jobs.Prioritize: "prioritized"}[v]
 }
 
 func (c *call) jobChange(verb jobs.Verb) error {
@@ -94,15 +87,13 @@ func (c *call) change(filter jobs.Filter, change jobs.Change) error {
 	if err := c.open(existing); err != nil {
 		return err
 	}
-	what := func(n int64) string { return done(change.Verb) + " " + command.Plural(n, "job") }
+	done := map[jobs.Verb]string{jobs.Retry: "retried", jobs.Cancel: "cancelled", jobs.Delete: "deleted", jobs.Prioritize: "prioritized"}[change.Verb]
+	what := func(n int64) string { return done + " " + command.Plural(n, "job") }
 	change.Report = func(n int64) { c.live(what(n)) }
 	came, err := c.home.Store.Change(c.ctx, filter, change)
 	c.live("")
 	if err != nil {
-		if errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
-			err = context.Cause(c.ctx)
-		}
-		return fmt.Errorf("%w; %s before that", err, what(came.Count))
+		return fmt.Errorf("%w; %s before that", c.stopped(err), what(came.Count))
 	}
 	if filter.IDs == nil && c.out.JSON {
 		return c.out.Object(changed{Changed: came.Count})
@@ -131,10 +122,8 @@ func (c *call) change(filter jobs.Filter, change jobs.Change) error {
 func (c *call) whyNot(id int64, f jobs.Filter, verb jobs.Verb) error {
 	row, _, err := c.home.Store.Job(c.ctx, id)
 	switch {
-	case errors.Is(err, jobs.ErrNotFound):
-		return c.jobError(id, err)
 	case err != nil:
-		return err
+		return c.jobError(id, err)
 	case f.Type != "" && row.Type != f.Type, f.Queue != "" && row.Queue != f.Queue, f.Status != "" && row.Status != f.Status:
 		return fmt.Errorf("job %d is a %s %s job of queue %s: the flags ask for another", id, row.Status, row.Type, row.Queue)
 	case verb.Allows(row.Status):

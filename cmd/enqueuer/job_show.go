@@ -20,16 +20,9 @@ type shown struct {
 }
 
 func (c *call) jobShow() error {
-	id, err := jobID(c.Args().First())
+	row, history, err := c.job()
 	if err != nil {
 		return err
-	}
-	if err := c.open(existing); err != nil {
-		return err
-	}
-	row, history, err := c.home.Store.Job(c.ctx, id)
-	if err != nil {
-		return c.jobError(id, err)
 	}
 	job := shown{Row: row, History: append([]jobs.Attempt{}, history...)}
 	if row.Status == jobs.Pending {
@@ -44,6 +37,19 @@ func (c *call) jobShow() error {
 	}
 	c.printJob(job)
 	return nil
+}
+
+// job opens the home and returns the job that is named, with its history.
+func (c *call) job() (row jobs.Row, history []jobs.Attempt, err error) {
+	id, err := jobID(c.Args().First())
+	if err != nil {
+		return row, nil, err
+	}
+	if err := c.open(existing); err != nil {
+		return row, nil, err
+	}
+	row, history, err = c.home.Store.Job(c.ctx, id)
+	return row, history, c.jobError(id, err)
 }
 
 func (c *call) jobError(id int64, err error) error {

@@ -29,12 +29,12 @@ func (s *shell) peerCommand() *cli.Command {
 		}, {
 			Name:   "list",
 			Usage:  "list the peers",
-			Action: s.action((*call).peerList),
+			Action: s.inHome((*call).peerList),
 		}, {
 			Name:      "remove",
 			Usage:     "remove a peer: it is a stranger from then on",
 			ArgsUsage: "PEER",
-			Action:    s.action((*call).peerRemove),
+			Action:    s.inHome((*call).peerRemove),
 		}},
 	}
 }
@@ -57,29 +57,20 @@ func (c *call) peerID() error {
 	if err := c.open(makeFiles); err != nil {
 		return err
 	}
-	self, err := c.identity(c.home.Dir)
+	self, err := c.identity()
 	if err != nil {
 		return err
 	}
-	return c.printID("peer_id", string(self.ID()))
+	return c.out.Result(map[string]any{"peer_id": self.ID()}, "%s", self.ID())
 }
 
 // identity is the home's; it is made, and that is said, if there is none.
-func (c *call) identity(dir string) (peer.Identity, error) {
-	self, created, err := peer.EnsureIdentity(dir)
+func (c *call) identity() (peer.Identity, error) {
+	self, created, err := peer.EnsureIdentity(c.home.Dir)
 	if created {
-		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", dir)
+		fmt.Fprintf(c.App.ErrWriter, "made a new identity in %s\n", c.home.Dir)
 	}
 	return self, err
-}
-
-// printID prints a bare id, for scripts, or an object with it.
-func (c *call) printID(key, id string) error {
-	if c.out.JSON {
-		return c.out.Object(map[string]string{key: id})
-	}
-	_, err := fmt.Fprintln(c.out, id)
-	return err
 }
 
 func (c *call) peerAdd() error {
@@ -90,11 +81,11 @@ func (c *call) peerAdd() error {
 	if err := c.open(makeFiles); err != nil {
 		return err
 	}
-	self, err := c.identity(c.home.Dir)
+	self, err := c.identity()
 	if err != nil {
 		return err
 	}
-	book := peer.NewBook(c.home.Store, c.now)
+	book := c.book()
 	if err := book.Add(c.ctx, self.ID(), id, c.Args().Get(1), c.Bool("offers")); err != nil {
 		return err
 	}
@@ -102,43 +93,29 @@ func (c *call) peerAdd() error {
 	if err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(rowOfPeer(entry))
-	}
 	may := ""
 	if entry.Offers {
 		may = ", who may bring new buckets"
 	}
-	c.out.Printf("added peer %s at %s%s\n", short(id), entry.URL, may)
-	return nil
+	return c.out.Result(rowOfPeer(entry), "added peer %s at %s%s", short(id), entry.URL, may)
 }
 
 func (c *call) peerList() error {
-	book, err := c.book()
-	if err != nil {
-		return err
-	}
-	entries, err := book.List(c.ctx)
+	entries, err := c.book().List(c.ctx)
 	if err != nil {
 		return err
 	}
 	return list(c, "peers", entries, []string{"PEER", "URL", "OFFERS", "SEEN", "LAST ERROR"}, func(e peer.Entry) (any, []string) {
-		offers, seen := "", "never"
-		if e.Offers {
-			offers = "yes"
-		}
+		seen := "never"
 		if !e.LastSeen.IsZero() {
 			seen = command.Ago(c.now(), e.LastSeen)
 		}
-		return rowOfPeer(e), []string{short(e.ID), e.URL, offers, seen, e.LastError}
+		return rowOfPeer(e), []string{short(e.ID), e.URL, yes(e.Offers), seen, e.LastError}
 	})
 }
 
 func (c *call) peerRemove() error {
-	book, err := c.book()
-	if err != nil {
-		return err
-	}
+	book := c.book()
 	entry, err := c.findPeer(book, c.Args().First())
 	if err != nil {
 		return err
@@ -146,20 +123,11 @@ func (c *call) peerRemove() error {
 	if err := book.Remove(c.ctx, entry.ID); err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(rowOfPeer(entry))
-	}
-	c.out.Printf("removed peer %s at %s\n", short(entry.ID), entry.URL)
-	return nil
+	return c.out.Result(rowOfPeer(entry), "removed peer %s at %s", short(entry.ID), entry.URL)
 }
 
-// book opens the home and its address book.
-func (c *call) book() (*peer.Book, error) {
-	if err := c.open(existing); err != nil {
-		return nil, err
-	}
-	return peer.NewBook(c.home.Store, c.now), nil
-}
+// book is the home's address book.
+func (c *call) book() *peer.Book { return peer.NewBook(c.home.Store, c.now) }
 
 // findPeer is the peer that a person names by its ID or the beginning of it.
 func (c *call) findPeer(book *peer.Book, name string) (peer.Entry, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,15 +17,18 @@ import (
 // policyCommand is the group type, or the group queue.
 func (s *shell) policyCommand(kind jobs.PolicyKind) *cli.Command {
 	name := string(kind)
-	change := func(verb, usage string, change func(*call) (func(*jobs.Policy), error), flags ...cli.Flag) *cli.Command {
+	change := func(verb, usage string, say func(*call, *jobs.Policy) error, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{Name: verb, Usage: usage, ArgsUsage: "NAME", Flags: flags, Action: s.action(func(c *call) error {
-			return c.changePolicy(kind, change)
+			return c.changePolicy(kind, say)
 		})}
 	}
-	pause := func(paused bool) func(*call) (func(*jobs.Policy), error) {
-		return func(*call) (func(*jobs.Policy), error) { return func(p *jobs.Policy) { p.Paused = paused }, nil }
+	pause := func(paused bool) func(*call, *jobs.Policy) error {
+		return func(_ *call, p *jobs.Policy) error {
+			p.Paused = paused
+			return nil
+		}
 	}
-	set := change("set", "say what holds for a "+name+" in the whole fleet", (*call).policyOfFlags,
+	set := change("set", "say what holds for a "+name+" in the whole fleet", (*call).sayFlags,
 		&cli.StringFlag{Name: "max-attempts", Usage: "try a job that names none `N` times at most"},
 		&cli.StringFlag{Name: "timeout", Usage: "stop an attempt of a job that names none after `D`"},
 		&cli.StringFlag{Name: "retry-delay", Usage: "wait `D` after the first failed attempt, doubled each time"},
@@ -39,7 +43,7 @@ func (s *shell) policyCommand(kind jobs.PolicyKind) *cli.Command {
 		Name:  name,
 		Usage: "list " + name + "s and what holds for them, pause one, or set limits",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list all that have jobs, workers or limits", Action: s.action(func(c *call) error { return c.listPolicies(kind) })},
+			{Name: "list", Usage: "list all that have jobs, workers or limits", Action: s.inHome(func(c *call) error { return c.listPolicies(kind) })},
 			change("pause", "let no job begin; what runs goes on", pause(true)),
 			change("resume", "let jobs begin again", pause(false)),
 			set,
@@ -47,24 +51,23 @@ func (s *shell) policyCommand(kind jobs.PolicyKind) *cli.Command {
 	}
 }
 
-func (c *call) changePolicy(kind jobs.PolicyKind, change func(*call) (func(*jobs.Policy), error)) error {
+// changePolicy has say set what is new of a policy.
+func (c *call) changePolicy(kind jobs.PolicyKind, say func(*call, *jobs.Policy) error) error {
 	name := c.Args().First()
-	if c.NArg() != 1 {
-		return command.Usage("want one NAME: %s %s NAME; %s list shows them", kind, c.Command.Name, kind)
-	}
-	do, err := change(c)
-	if err != nil {
+	var p jobs.Policy
+	if err := say(c, &p); err != nil {
 		return err
 	}
-	var p jobs.Policy
-	do(&p)
 	if err := p.Check(kind, name); err != nil {
 		return command.Usage("%v", err)
 	}
 	if err := c.open(existing); err != nil {
 		return err
 	}
-	if err := c.home.Store.ChangePolicy(c.ctx, kind, name, do); err != nil {
+	err := c.home.Store.ChangePolicy(c.ctx, kind, name, func(p *jobs.Policy) {
+		_ = say(c, p) // it went well above, and says the same again
+	})
+	if err != nil {
 		return err
 	}
 	known, err := c.policyLines(kind)
@@ -74,74 +77,48 @@ func (c *call) changePolicy(kind jobs.PolicyKind, change func(*call) (func(*jobs
 	return err
 }
 
-// none takes back what was said.
-const none = "none"
-
-func (c *call) policyOfFlags() (func(*jobs.Policy), error) {
-	var changes []func(*jobs.Policy)
-	var wrong error
-	each := func(name string, parse func(value string) (func(*jobs.Policy), error)) {
-		if !c.IsSet(name) || wrong != nil {
-			return
-		}
-		change, err := parse(c.String(name))
-		if err != nil {
-			wrong = command.Usage("--%s: %v; or none", name, err)
-		}
-		changes = append(changes, change)
+// sayFlags sets what the flags of "set" say.
+func (c *call) sayFlags(p *jobs.Policy) error {
+	if c.NumFlags() == 0 {
+		return command.Usage("nothing to set: give --max-running N or another flag (--help lists them)")
 	}
-	number := func(field func(*jobs.Policy) *int) func(string) (func(*jobs.Policy), error) {
-		return func(value string) (func(*jobs.Policy), error) {
-			n, err := strconv.Atoi(value)
-			if value == none {
-				n, err = 0, nil
-			} else if err != nil || n < 1 {
-				err = fmt.Errorf("%q: want a number of 1 or more, such as 5", value)
-			}
-			return func(p *jobs.Policy) { *field(p) = n }, err
-		}
-	}
-	duration := func(field func(*jobs.Policy) *time.Duration) func(string) (func(*jobs.Policy), error) {
-		return func(value string) (func(*jobs.Policy), error) {
-			d, err := someDuration(value)
-			return func(p *jobs.Policy) { *field(p) = d }, err
-		}
-	}
-	each("max-attempts", number(func(p *jobs.Policy) *int { return &p.MaxAttempts }))
-	each("timeout", duration(func(p *jobs.Policy) *time.Duration { return &p.Timeout }))
-	each("retry-delay", duration(func(p *jobs.Policy) *time.Duration { return &p.Retry.Delay }))
-	each("retry-cap", duration(func(p *jobs.Policy) *time.Duration { return &p.Retry.Cap }))
-	each("retry-jitter", func(value string) (func(*jobs.Policy), error) {
-		part, err := strconv.ParseFloat(value, 64)
-		switch {
-		case value == none:
-			part, err = 0, nil
-		case err != nil || !(part >= 0 && part <= 1):
-			err = fmt.Errorf("%q: want a part of the delay from 0 to 1, such as 0.1", value)
-		case part == 0:
-			part = -1 // in a Policy 0 says nothing
-		}
-		return func(p *jobs.Policy) { p.Retry.Jitter = part }, err
-	})
-	each("max-running", number(func(p *jobs.Policy) *int { return &p.MaxRunning }))
-	each("max-starts", func(value string) (func(*jobs.Policy), error) {
-		rate, err := parseRate(value)
-		return func(p *jobs.Policy) { p.MaxStarts = rate }, err
-	})
-	if len(changes) == 0 {
-		return nil, command.Usage("nothing to set: give --max-running N or another flag (--help lists them)")
-	}
-	return func(p *jobs.Policy) {
-		for _, change := range changes {
-			change(p)
-		}
-	}, wrong
+	return cmp.Or(
+		sayFlag(c, "max-attempts", &p.MaxAttempts, parseNumber),
+		sayFlag(c, "timeout", &p.Timeout, parseSpan),
+		sayFlag(c, "retry-delay", &p.Retry.Delay, parseSpan),
+		sayFlag(c, "retry-cap", &p.Retry.Cap, parseSpan),
+		sayFlag(c, "retry-jitter", &p.Retry.Jitter, parseJitter),
+		sayFlag(c, "max-running", &p.MaxRunning, parseNumber),
+		sayFlag(c, "max-starts", &p.MaxStarts, parseRate),
+	)
 }
 
-func someDuration(value string) (time.Duration, error) {
-	if value == none {
-		return 0, nil
+// sayFlag sets a field to what its flag says, if it is given. A field that is
+// zero says nothing: that is what "none" makes of it.
+func sayFlag[T any](c *call, flag string, field *T, parse func(string) (T, error)) error {
+	if !c.IsSet(flag) {
+		return nil
 	}
+	var value T
+	if given := c.String(flag); given != "none" {
+		var err error
+		if value, err = parse(given); err != nil {
+			return command.Usage("--%s: %v; or none", flag, err)
+		}
+	}
+	*field = value
+	return nil
+}
+
+func parseNumber(value string) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%q: want a number of 1 or more, such as 5", value)
+	}
+	return n, nil
+}
+
+func parseSpan(value string) (time.Duration, error) {
 	d, err := command.ParseDuration(value)
 	if err == nil && d == 0 {
 		err = fmt.Errorf("%q: it must be more than 0, such as 30s", value)
@@ -149,16 +126,24 @@ func someDuration(value string) (time.Duration, error) {
 	return d, err
 }
 
-func parseRate(value string) (rate jobs.Rate, err error) {
-	if value == none {
-		return rate, nil
+func parseJitter(value string) (float64, error) {
+	part, err := strconv.ParseFloat(value, 64)
+	switch {
+	case err != nil || !(part >= 0 && part <= 1):
+		return 0, fmt.Errorf("%q: want a part of the delay from 0 to 1, such as 0.1", value)
+	case part == 0:
+		return -1, nil // in a Policy 0 says nothing
 	}
+	return part, nil
+}
+
+func parseRate(value string) (rate jobs.Rate, err error) {
 	bad := fmt.Errorf("%q: want a number in a span, such as 100/1m", value)
 	n, per, ok := strings.Cut(value, "/")
 	if rate.N, err = strconv.Atoi(n); !ok || err != nil || rate.N < 1 {
 		return rate, bad
 	}
-	if rate.Per, err = someDuration(per); err != nil || rate.Per == 0 {
+	if rate.Per, err = parseSpan(per); err != nil {
 		return rate, bad
 	}
 	return rate, nil

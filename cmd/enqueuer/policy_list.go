@@ -19,9 +19,6 @@ type policyLine struct {
 }
 
 func (c *call) listPolicies(kind jobs.PolicyKind) error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	lines, err := c.policyLines(kind)
 	if err != nil {
 		return err

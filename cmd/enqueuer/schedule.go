@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -13,7 +15,7 @@ import (
 
 func (s *shell) scheduleCommand() *cli.Command {
 	named := func(name, usage string, do func(*call) error) *cli.Command {
-		return &cli.Command{Name: name, Usage: usage, ArgsUsage: "NAME", Action: s.action(do)}
+		return &cli.Command{Name: name, Usage: usage, ArgsUsage: "NAME", Action: s.inHome(do)}
 	}
 	return &cli.Command{
 		Name:  "schedule",
@@ -43,7 +45,7 @@ What is added again with the same SPEC and --zone keeps its next tick.`,
 		}, {
 			Name:   "list",
 			Usage:  "list the schedules, those of programs too",
-			Action: s.action((*call).scheduleList),
+			Action: s.inHome((*call).scheduleList),
 		},
 			named("remove", "remove a schedule; a program that brings it does so again", (*call).scheduleRemove),
 			named("pause", "leave out a schedule's ticks from now on", func(c *call) error { return c.schedulePause(true) }),
@@ -98,23 +100,17 @@ func (c *call) newSchedule() (jobs.StoredSchedule, error) {
 }
 
 func (c *call) scheduleList() error {
-	rows, err := c.schedules()
+	rows, err := c.home.Store.Schedules(c.ctx)
 	if err != nil {
 		return err
 	}
 	columns := []string{"NAME", "SPEC", "ZONE", "TYPE", "NEXT", "LAST", "PAUSED"}
 	return list(c, "schedules", rows, columns, func(r jobs.ScheduleRow) (any, []string) {
-		jobType, zone, paused := r.Type, r.Zone, ""
-		if jobType == "" {
-			jobType = "(program)"
-		}
+		jobType, zone := cmp.Or(r.Type, "(program)"), r.Zone
 		if strings.HasPrefix(r.Spec, "@every") {
 			zone = ""
 		}
-		if r.Paused {
-			paused = "yes"
-		}
-		return r, []string{r.Name, r.Spec, zone, jobType, c.nextTick(r), command.Ago(c.now(), r.LastAt.Time()), paused}
+		return r, []string{r.Name, r.Spec, zone, jobType, c.nextTick(r), command.Ago(c.now(), r.LastAt.Time()), yes(r.Paused)}
 	})
 }
 
@@ -132,28 +128,17 @@ func (c *call) nextTick(r jobs.ScheduleRow) string {
 }
 
 func (c *call) scheduleRemove() error {
-	rows, err := c.schedules()
-	if err != nil {
-		return err
-	}
-	row, err := c.findSchedule(rows, c.Args().First())
+	row, err := c.schedule(c.Args().First())
 	if err != nil {
 		return err
 	}
 	if err := c.home.Store.RemoveSchedule(c.ctx, row.Name); err != nil {
 		return err
 	}
-	if c.out.JSON {
-		return c.out.Object(row)
-	}
-	c.out.Printf("removed schedule %s\n", command.OneLine(row.Name))
-	return nil
+	return c.out.Result(row, "removed schedule %s", command.OneLine(row.Name))
 }
 
 func (c *call) schedulePause(paused bool) error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	name := c.Args().First()
 	if err := c.home.Store.PauseSchedule(c.ctx, name, paused); err != nil {
 		return unknownSchedule(err, name)
@@ -165,9 +150,6 @@ func (c *call) schedulePause(paused bool) error {
 }
 
 func (c *call) scheduleRun() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	name := c.Args().First()
 	id, err := c.home.Store.RunSchedule(c.ctx, name)
 	if err != nil {
@@ -184,40 +166,28 @@ func (c *call) scheduleRun() error {
 
 // printSchedule prints what was done to a schedule, and how it is now.
 func (c *call) printSchedule(done, name string) error {
-	rows, err := c.home.Store.Schedules(c.ctx)
+	row, err := c.schedule(name)
 	if err != nil {
 		return err
-	}
-	row, err := c.findSchedule(rows, name)
-	if err != nil {
-		return err
-	}
-	if c.out.JSON {
-		return c.out.Object(row)
 	}
 	when := ""
 	if !row.Paused {
 		when = ": next " + c.nextTick(row)
 	}
-	c.out.Printf("%s schedule %s%s\n", done, command.OneLine(name), when)
-	return nil
+	return c.out.Result(row, "%s schedule %s%s", done, command.OneLine(name), when)
 }
 
-// schedules opens the home and lists its schedules.
-func (c *call) schedules() ([]jobs.ScheduleRow, error) {
-	if err := c.open(existing); err != nil {
-		return nil, err
+// schedule is the schedule of that name.
+func (c *call) schedule(name string) (row jobs.ScheduleRow, err error) {
+	rows, err := c.home.Store.Schedules(c.ctx)
+	if err != nil {
+		return row, err
 	}
-	return c.home.Store.Schedules(c.ctx)
-}
-
-func (c *call) findSchedule(rows []jobs.ScheduleRow, name string) (jobs.ScheduleRow, error) {
-	for _, row := range rows {
-		if row.Name == name {
-			return row, nil
-		}
+	at := slices.IndexFunc(rows, func(r jobs.ScheduleRow) bool { return r.Name == name })
+	if at < 0 {
+		return row, unknownSchedule(jobs.ErrNoSchedule, name)
 	}
-	return jobs.ScheduleRow{}, unknownSchedule(jobs.ErrNoSchedule, name)
+	return rows[at], nil
 }
 
 // unknownSchedule says what a person can do about jobs.ErrNoSchedule.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -22,14 +23,11 @@ func (s *shell) sqlCommand() *cli.Command {
 several statements, separated by semicolons, are one transaction then, which
 must not be ended by one of them. It has 5 s, as nobody else can write meanwhile.`,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "write", Usage: "allow the query to change the file", DisableDefaultText: true}},
-		Action: s.action((*call).sql),
+		Action: s.inHome((*call).sql),
 	}
 }
 
 func (c *call) sql() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	query := c.Args().First()
 	n, err := statements(c.ctx, c.home.Store.Read(), query)
 	switch {
@@ -42,22 +40,18 @@ func (c *call) sql() error {
 	case n > 1:
 		return errors.New("several statements: give one at a time (with --write they are one transaction)")
 	}
-	rows, err := c.home.Store.Read().QueryContext(c.ctx, query)
-	if err != nil {
-		return sqlError(err)
-	}
-	defer rows.Close()
-	result, err := startGrid(rows)
-	if err != nil {
-		return sqlError(err)
-	}
-	return sqlError(c.printGrid(result))
+	_, err = printQuery(c.ctx, c.home.Store.Read(), query, c.out)
+	return sqlError(err)
 }
 
-// sqlWrite prints what the transaction did once it is committed. Of several
-// statements only the number of changed rows is told.
+// sqlWrite prints what the transaction did once it is committed: until then the
+// rows are kept, and must fit into memory. Of several statements only the number
+// of changed rows is told.
 func (c *call) sqlWrite(query string, statements int) error {
-	result := &grid{}
+	var result bytes.Buffer
+	out := *c.out
+	out.Writer = &result
+	var columns int
 	var changed int64
 	err := c.home.Store.Write(c.ctx, func(tx *sql.Tx) error {
 		before, err := totalChanges(c.ctx, tx)
@@ -65,7 +59,7 @@ func (c *call) sqlWrite(query string, statements int) error {
 			return err
 		}
 		if statements == 1 {
-			result, err = queryInTx(c.ctx, tx, query)
+			columns, err = printQuery(c.ctx, tx, query, &out)
 		} else {
 			_, err = tx.ExecContext(c.ctx, query)
 		}
@@ -81,15 +75,11 @@ func (c *call) sqlWrite(query string, statements int) error {
 		return errors.New("the query took longer than 5 s and was undone: change fewer rows at a time")
 	case err != nil:
 		return sqlError(err)
-	case len(result.columns) > 0:
-		return c.printGrid(result)
-	case c.out.JSON:
-		return c.out.Object(struct {
-			Changed int64 `json:"changed"`
-		}{changed})
+	case columns > 0:
+		_, err := result.WriteTo(c.out)
+		return err
 	}
-	c.out.Printf("%s changed\n", command.Plural(changed, "row"))
-	return nil
+	return c.out.Result(map[string]int64{"changed": changed}, "%s changed", command.Plural(changed, "row"))
 }
 
 // totalChanges counts the rows that the connection has changed so far, those
@@ -97,19 +87,6 @@ func (c *call) sqlWrite(query string, statements int) error {
 func totalChanges(ctx context.Context, tx *sql.Tx) (n int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT total_changes()`).Scan(&n)
 	return n, err
-}
-
-func queryInTx(ctx context.Context, tx *sql.Tx, query string) (*grid, error) {
-	rows, err := tx.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	result, err := startGrid(rows)
-	if err != nil {
-		return nil, err
-	}
-	return result, result.readAll()
 }
 
 // statements counts what is to run: 0, 1, or 2 for more. The first one's

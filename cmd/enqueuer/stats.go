@@ -14,14 +14,11 @@ func (s *shell) statsCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "stats",
 		Usage:  "count jobs and workers",
-		Action: s.action((*call).stats),
+		Action: s.inHome((*call).stats),
 	}
 }
 
 func (c *call) stats() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	s, err := c.home.Store.Stats(c.ctx)
 	if err != nil {
 		return err
@@ -67,28 +64,22 @@ func (s *shell) workersCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "workers",
 		Usage:  "list the workers that are alive",
-		Action: s.action((*call).workers),
+		Action: s.inHome((*call).workers),
 	}
 }
 
 func (c *call) workers() error {
-	if err := c.open(existing); err != nil {
-		return err
-	}
 	workers, err := c.home.Store.Workers(c.ctx)
 	if err != nil {
 		return err
 	}
 	columns := []string{"ID", "HOST", "PID", "BUSY", "STUCK", "STARTED", "LEADS", "LISTENS", "QUEUES", "TYPES"}
 	return list(c, "workers", workers, columns, func(w jobs.WorkerRow) (any, []string) {
-		leads, stuck := "", ""
-		if w.Leader {
-			leads = "yes"
-		}
+		stuck := ""
 		if w.Stuck > 0 {
 			stuck = fmt.Sprint(w.Stuck)
 		}
 		return w, []string{fmt.Sprint(w.ID), w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Running, w.Concurrency),
-			stuck, command.Ago(c.now(), w.StartedAt.Time()), leads, w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
+			stuck, command.Ago(c.now(), w.StartedAt.Time()), yes(w.Leader), w.Listen, strings.Join(w.Queues, " "), strings.Join(w.Types, " ")}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -98,19 +99,16 @@ func configOf(c *cli.Context) (cfg config, err error) {
 
 // narrow leaves only the types that are named, if any are.
 func (cfg *config) narrow(types []string) error {
+	named := func(t string) bool { return len(types) == 0 || slices.Contains(types, t) }
+	maps.DeleteFunc(cfg.exec, func(t, _ string) bool { return !named(t) })
 	for _, t := range handlers.Types() {
-		if _, taken := cfg.exec[t]; !taken && (len(types) == 0 || slices.Contains(types, t)) {
+		if _, taken := cfg.exec[t]; !taken && named(t) {
 			cfg.types = append(cfg.types, t)
 		}
 	}
 	for _, t := range types {
 		if _, ok := cfg.exec[t]; !ok && !slices.Contains(cfg.types, t) {
 			return command.Usage("--type %s: it has no handler here: add --exec '%s=COMMAND'", t, t)
-		}
-	}
-	for t := range cfg.exec {
-		if len(types) > 0 && !slices.Contains(types, t) {
-			delete(cfg.exec, t)
 		}
 	}
 	return nil

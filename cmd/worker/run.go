@@ -76,9 +76,9 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	group, serving := errgroup.WithContext(context.WithoutCancel(ctx))
-	serving, stopServing := context.WithCancel(serving)
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
+	var group errgroup.Group
 
 	local := handlers.NewHome(home.Dir, home.Store, home.EnsureDir)
 	if cfg.listen != "" {

@@ -41,11 +41,10 @@ func errorLine(err error) string {
 }
 
 func exitCode(err error) int {
-	var usage usageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &usage):
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
 	return 1

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ type HomeOptions struct {
 	// Files says that the folder itself is used, for blobs or the identity: it
 	// is needed then even if DB names a database elsewhere.
 	Files bool
-	Notes io.Writer     // is told of what was made; nil: nobody
+	Notes io.Writer     // is told of what was made
 	Store store.Options // but Existing, which OpenHome sets
 }
 
@@ -48,40 +49,39 @@ func HomeOf(c *cli.Context) HomeOptions {
 // Home is an open home. Dir need not be there unless its options said Files;
 // see EnsureDir.
 type Home struct {
-	Dir     string
-	DB      string // what was given to store.Open
-	Store   store.Store
-	options HomeOptions
+	Dir   string
+	DB    string // what was given to store.Open
+	Store store.Store
+	notes io.Writer
 }
 
 // OpenHome opens a home's queue. Where the home is not there it makes one and
 // says so on Notes, if the options allow it, or returns an error that says how
 // to come by one. The caller closes the home's Store.
 func OpenHome(ctx context.Context, o HomeOptions) (*Home, error) {
-	o.defaults()
-	h := &Home{Dir: o.Dir, DB: o.DB, options: o}
+	h := &Home{Dir: cmp.Or(o.Dir, defaultHome), DB: o.DB, notes: o.Notes}
 	elsewhere := o.DB != ""
 	if !elsewhere {
-		h.DB = filepath.Join(o.Dir, dbFile)
+		h.DB = filepath.Join(h.Dir, dbFile)
 	}
 	made := false
 	if !elsewhere || o.Files {
 		var err error
-		if made, err = o.prepareDir(); err != nil {
+		if made, err = h.prepareDir(o.Make); err != nil {
 			return nil, err
 		}
 	}
-	fresh := h.DB != ":memory:" && missing(h.DB)
+	_, err := os.Stat(h.DB)
+	fresh := h.DB != ":memory:" && errors.Is(err, fs.ErrNotExist)
 	o.Store.Existing = !o.Make
-	var err error
 	if h.Store, err = store.Open(ctx, h.DB, o.Store); err != nil {
 		return nil, err
 	}
 	switch {
 	case fresh && elsewhere:
-		o.note("made a new database, %s", h.DB)
+		fmt.Fprintf(h.notes, "made a new database, %s\n", h.DB)
 	case fresh && !made:
-		o.note("made a new home in %s", o.Dir)
+		fmt.Fprintf(h.notes, "made a new home in %s\n", h.Dir)
 	}
 	return h, nil
 }
@@ -89,42 +89,30 @@ func OpenHome(ctx context.Context, o HomeOptions) (*Home, error) {
 // EnsureDir makes the home's folder if it is not there, and says so: for what
 // keeps files in it while its database is elsewhere.
 func (h *Home) EnsureDir() error {
-	_, err := HomeOptions{Dir: h.Dir, Make: true, Notes: h.options.Notes}.prepareDir()
+	_, err := h.prepareDir(true)
 	return err
 }
 
-func (o *HomeOptions) defaults() {
-	if o.Dir == "" {
-		o.Dir = defaultHome
-	}
-	if o.Notes == nil {
-		o.Notes = io.Discard
-	}
-}
-
-func (o HomeOptions) prepareDir() (made bool, err error) {
-	info, err := os.Stat(o.Dir)
+// prepareDir sees that the home's folder is there; with mayMake it makes it.
+func (h *Home) prepareDir(mayMake bool) (made bool, err error) {
+	info, err := os.Stat(h.Dir)
 	switch {
 	case err == nil && !info.IsDir():
-		return false, fmt.Errorf("%s is not a folder; name another home with --home", o.Dir)
+		return false, fmt.Errorf("%s is not a folder; name another home with --home", h.Dir)
 	case err == nil:
 		return false, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return false, fmt.Errorf("home can't be reached: %w", err)
-	case !o.Make:
-		return false, fmt.Errorf("there is no home in %s: start a worker or enqueue a job first, or name another with --home", o.Dir)
+	case !mayMake:
+		return false, fmt.Errorf("there is no home in %s: start a worker or enqueue a job first, or name another with --home", h.Dir)
 	}
-	if made, err = makeDir(o.Dir); err != nil {
+	if made, err = makeDir(h.Dir); err != nil {
 		return false, fmt.Errorf("home can't be made: %w; name another with --home", err)
 	}
 	if made {
-		o.note("made a new home in %s", o.Dir)
+		fmt.Fprintf(h.notes, "made a new home in %s\n", h.Dir)
 	}
 	return made, nil
-}
-
-func (o HomeOptions) note(format string, args ...any) {
-	fmt.Fprintf(o.Notes, format+"\n", args...)
 }
 
 // makeDir makes a folder, and those above it, such that a power cut takes away
@@ -149,9 +137,4 @@ func makeDir(dir string) (made bool, err error) {
 		return false, err
 	}
 	return true, errors.Join(d.Sync(), d.Close())
-}
-
-func missing(path string) bool {
-	_, err := os.Stat(path)
-	return errors.Is(err, fs.ErrNotExist)
 }

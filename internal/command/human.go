@@ -52,7 +52,7 @@ func Ago(now, t time.Time) string {
 		return "-"
 	}
 	switch d := now.Sub(t); {
-	case d > 7*day || d < -7*day:
+	case d.Abs() > 7*day:
 		return t.Local().Format("2006-01-02 15:04")
 	case d <= -time.Second:
 		return "in " + Span(-d)
@@ -69,7 +69,7 @@ func When(now, t time.Time) string {
 		return "-"
 	}
 	local := t.Local().Format("2006-01-02 15:04:05")
-	if d := now.Sub(t); d > 7*day || d < -7*day {
+	if now.Sub(t).Abs() > 7*day {
 		return local
 	}
 	return local + " (" + Ago(now, t) + ")"

@@ -18,11 +18,13 @@ func JSONFlag() cli.Flag {
 // defaultWidth is that of a terminal that can't be asked.
 const defaultWidth = 80
 
-// Output is where results go: as JSON, one object a line, or for people.
+// Output is where results go: as JSON, one object a line, or for people. It
+// keeps the first error of its Writer, so that who prints need not look; see Err.
 type Output struct {
 	io.Writer
 	JSON  bool
 	Width int // columns of the terminal
+	err   error
 }
 
 // OutputOf is the app's stdout in the form that --json says.
@@ -36,11 +38,32 @@ func OutputOf(c *cli.Context) *Output {
 	return o
 }
 
+// Write implements io.Writer.
+func (o *Output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// Err is the first error of what was printed so far: a result is lost.
+func (o *Output) Err() error { return o.err }
+
 // Object prints v as a line of JSON.
 func (o *Output) Object(v any) error {
 	e := json.NewEncoder(o)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// Result prints what came of a command: object as JSON, or a line for people.
+func (o *Output) Result(object any, format string, args ...any) error {
+	if o.JSON {
+		return o.Object(object)
+	}
+	_, err := fmt.Fprintf(o, format+"\n", args...)
+	return err
 }
 
 // Printf prints for people.

@@ -25,19 +25,16 @@ func Reorder(app *cli.App, args []string) ([]string, error) {
 	o := &order{levels: []level{{
 		name: app.Name, usage: app.ArgsUsage, flags: append(slices.Clone(app.Flags), cli.VersionFlag), commands: app.Commands,
 	}}}
-	rest := args[1:]
-	for len(rest) > 0 {
+	flagsEnded := false
+	for rest := args[1:]; len(rest) > 0; {
 		arg := rest[0]
 		rest = rest[1:]
 		var err error
 		switch {
+		case flagsEnded:
+			err = o.word(arg)
 		case arg == "--":
-			for _, word := range rest {
-				if err = o.word(word); err != nil {
-					break
-				}
-			}
-			rest = nil
+			flagsEnded = true
 		case looksLikeFlag(arg):
 			rest, err = o.flag(arg, rest)
 		default:
