@@ -29,12 +29,6 @@ const (
 	blobsABatch = 512 // made durable together; what an attempt can lose
 )
 
-func registerDownloadPins(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "DownloadPins", func(ctx context.Context, j *jobs.Job[DownloadPins]) error {
-		return h.download(ctx, j)
-	})
-}
-
 func downloadJob(m *bucket.Manifest, peers []bucket.PeerID) (jobs.New, error) {
 	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins.Cid, peers},
 		jobs.UniqueKey(jobs.Unique{Key: m.Bucket.String() + "/" + m.Pins.String()}))

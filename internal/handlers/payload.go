@@ -178,8 +178,3 @@ func peers(name string, ids []bucket.PeerID) ([]bucket.PeerID, error) {
 	}
 	return ids, nil
 }
-
-func check[T any](payload []byte) error {
-	var p T
-	return json.Unmarshal(payload, &p)
-}

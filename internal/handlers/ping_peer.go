@@ -23,21 +23,16 @@ type pingResult struct {
 	Why    string `json:"why,omitempty"`
 }
 
-func registerPingPeer(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "PingPeer", func(ctx context.Context, j *jobs.Job[PingPeer]) error {
-		result, follow, err := h.ping(ctx, j.Payload)
-		if err == nil {
-			err = j.SetResult(result)
-		}
-		if err != nil {
-			return err
-		}
-		return j.Commit(ctx, nil, follow...)
-	})
+// ping is the initiator's side of PROTOCOL.md, "PingPeer".
+func (h *Home) ping(ctx context.Context, j *jobs.Job[PingPeer]) error {
+	result, follow, err := h.askPeer(ctx, j.Payload)
+	if err != nil {
+		return err
+	}
+	return finish(ctx, j, result, follow...)
 }
 
-// ping is the initiator's side of PROTOCOL.md, "PingPeer".
-func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, error) {
+func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New, error) {
 	head, m, err := h.head(ctx, p.Bucket)
 	if errors.Is(err, bucket.ErrUnknownBucket) {
 		return pingResult{Status: "no-head"}, nil, nil

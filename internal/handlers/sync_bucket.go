@@ -26,12 +26,6 @@ type syncResult struct {
 // manifestsAtOnce is how many manifests are fetched side by side.
 const manifestsAtOnce = 8
 
-func registerSyncBucket(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "SyncBucket", func(ctx context.Context, j *jobs.Job[SyncBucket]) error {
-		return h.sync(ctx, j)
-	})
-}
-
 // sync fetches the chain from our head to the target, checks all of it and
 // appends it in one transaction with the job's completion.
 func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
@@ -229,9 +223,10 @@ func (h *Home) downloads(versions []*bucket.Manifest, peers []bucket.PeerID) ([]
 	return list, nil
 }
 
-func finish[T any](ctx context.Context, j *jobs.Job[T], result any) error {
+// finish completes a job with its result, and enqueues what follows.
+func finish[T any](ctx context.Context, j *jobs.Job[T], result any, follow ...jobs.New) error {
 	if err := j.SetResult(result); err != nil {
 		return err
 	}
-	return j.Commit(ctx, nil)
+	return j.Commit(ctx, nil, follow...)
 }
