@@ -50,8 +50,8 @@ func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New,
 	if err != nil {
 		return unreachable(ctx, err)
 	}
-	pongs, err := h.calls.Ping(ctx, to[0].Peer, []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
-	to[0].note(ctx, err)
+	pongs, err := h.calls.Ping(ctx, to[0], []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
+	h.note(ctx, to[0], err)
 	if err != nil {
 		return unreachable(ctx, err)
 	}

@@ -60,7 +60,7 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 		}
 		// Which links lie between is the source's own word: another one's may
 		// be better.
-		from.note(ctx, err)
+		h.note(ctx, from, err)
 		errs = append(errs, err)
 	}
 	err = errors.Join(errs...)
@@ -75,9 +75,9 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 
 // syncFrom syncs from one source. Nothing is taken from a chain before its end
 // was looked at: that it is what was announced, and shares the bucket with us.
-func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from source, known *bucket.Manifest) error {
+func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from peer.Peer, known *bucket.Manifest) error {
 	id, target := j.Payload.Bucket, j.Payload.Target
-	raw, err := h.calls.Get(ctx, from.Peer, target.Link)
+	raw, err := h.calls.Get(ctx, from, target.Link)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from sourc
 	if err != nil {
 		return err
 	}
-	from.note(ctx, nil)
+	h.note(ctx, from, nil)
 	return h.believe(ctx, j, chain, whole)
 }
 
@@ -118,12 +118,12 @@ func forGood(err error) bool {
 }
 
 // links are those after our head, up to the target or as many as one step takes.
-func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, to cid.Cid) ([]cid.Cid, error) {
+func (h *Home) links(ctx context.Context, from peer.Peer, id bucket.ID, known *bucket.Manifest, to cid.Cid) ([]cid.Cid, error) {
 	height := int64(0)
 	if known != nil {
 		height = known.Height
 	}
-	links, err := h.calls.Links(ctx, from.Peer, id, height, to)
+	links, err := h.calls.Links(ctx, from, id, height, to)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *buck
 // walk fetches the manifests of links and checks each against the one before
 // it; whole says that the chain reaches the target. The manifests are on disk
 // when it returns.
-func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, links []cid.Cid, to cid.Cid) (chain *bucket.Chain, whole bool, err error) {
+func (h *Home) walk(ctx context.Context, from peer.Peer, id bucket.ID, known *bucket.Manifest, links []cid.Cid, to cid.Cid) (chain *bucket.Chain, whole bool, err error) {
 	batch := h.Blobs.NewBatch()
 	defer batch.Discard()
 	chain = bucket.NewChain(id, known)
@@ -153,7 +153,7 @@ func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucke
 		fetches, gather := errgroup.WithContext(ctx)
 		for i, link := range step {
 			fetches.Go(func() (err error) {
-				raw[i], err = h.calls.Get(gather, from.Peer, link)
+				raw[i], err = h.calls.Get(gather, from, link)
 				return err
 			})
 		}
