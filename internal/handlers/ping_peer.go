@@ -50,7 +50,7 @@ func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New,
 	if err != nil {
 		return unreachable(ctx, err)
 	}
-	pongs, err := h.calls.Ping(ctx, to[0], []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
+	pongs, err := h.calls.Ping(ctx, to[0], []peer.Ping{{Bucket: p.Bucket, Link: bucket.Link{Cid: head.Link}, Height: head.Height}})
 	h.note(ctx, to[0], err)
 	if err != nil {
 		return unreachable(ctx, err)
@@ -69,7 +69,7 @@ func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New,
 		if pong.Height < head.Height || !pong.Link.Defined() {
 			return pingResult{}, nil, fmt.Errorf("%w: %s, with height %d and ours %d", peer.ErrBadAnswer, pong.Status, pong.Height, head.Height)
 		}
-		follow, err = h.syncTo(p.Bucket, pong.Link, pong.Height, p.Peer, m)
+		follow, err = h.syncTo(p.Bucket, pong.Link.Cid, pong.Height, p.Peer, m)
 	}
 	return result, follow, err
 }
@@ -111,20 +111,20 @@ func (h *Home) answer(ctx context.Context, from bucket.PeerID, p peer.Ping) (pee
 	if err != nil {
 		return peer.Pong{}, nil, err
 	}
-	pong := peer.Pong{Link: head.Link, Height: head.Height}
+	pong := peer.Pong{Link: bucket.Link{Cid: head.Link}, Height: head.Height}
 	var follow []jobs.New
 	switch {
 	case head.Height < p.Height:
 		pong.Status = peer.Behind
-		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
+		follow, err = h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, m)
 	case head.Height > p.Height:
 		pong.Status = peer.Ahead
-	case head.Link == p.Link:
+	case pong.Link == p.Link:
 		pong.Status = peer.InSync
 		follow, err = h.downloadIfMissing(head, m, from)
 	default:
 		pong.Status = peer.Diverged
-		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
+		follow, err = h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, m)
 	}
 	return pong, follow, err
 }
@@ -137,7 +137,7 @@ func (h *Home) fromStranger(ctx context.Context, from bucket.PeerID, p peer.Ping
 	if err != nil || !entry.Offers {
 		return nil, err
 	}
-	return h.syncTo(p.Bucket, p.Link, p.Height, from, nil)
+	return h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, nil)
 }
 
 // syncTo enqueues the way to a version that a peer has announced. While it
