@@ -31,12 +31,12 @@ const (
 )
 
 func downloadJob(m *bucket.Manifest, peers []bucket.PeerID) (jobs.New, error) {
-	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins.Cid, peers},
+	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins, peers},
 		jobs.UniqueKey(jobs.Unique{Key: m.Bucket.String() + "/" + m.Pins.String()}))
 }
 
 func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
-	waiting, err := bucket.PinnedBy(ctx, h.Log, h.Blobs, j.Payload.Bucket, j.Payload.Pins)
+	waiting, err := bucket.PinnedBy(ctx, h.Log, h.Blobs, j.Payload.Bucket, j.Payload.Pins.Cid)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 		return err
 	}
 	f := &fetcher{home: h, sources: sources, busy: make(map[bucket.PeerID]int)}
-	if err := f.all(ctx, j.Payload.Pins, j.Progress); err != nil {
+	if err := f.all(ctx, j.Payload.Pins.Cid, j.Progress); err != nil {
 		return err
 	}
 	if err := j.SetResult(downloadResult{"complete", f.fetched, f.bytes}); err != nil {

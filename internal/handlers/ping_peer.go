@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/peer"
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -69,7 +67,7 @@ func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New,
 		if pong.Height < head.Height || !pong.Link.Defined() {
 			return pingResult{}, nil, fmt.Errorf("%w: %s, with height %d and ours %d", peer.ErrBadAnswer, pong.Status, pong.Height, head.Height)
 		}
-		follow, err = h.syncTo(p.Bucket, pong.Link.Cid, pong.Height, p.Peer, m)
+		follow, err = h.syncTo(p.Bucket, pong.Link, pong.Height, p.Peer, m)
 	}
 	return result, follow, err
 }
@@ -116,7 +114,7 @@ func (h *Home) answer(ctx context.Context, from bucket.PeerID, p peer.Ping) (pee
 	switch {
 	case head.Height < p.Height:
 		pong.Status = peer.Behind
-		follow, err = h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, m)
+		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
 	case head.Height > p.Height:
 		pong.Status = peer.Ahead
 	case pong.Link == p.Link:
@@ -124,7 +122,7 @@ func (h *Home) answer(ctx context.Context, from bucket.PeerID, p peer.Ping) (pee
 		follow, err = h.downloadIfMissing(head, m, from)
 	default:
 		pong.Status = peer.Diverged
-		follow, err = h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, m)
+		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
 	}
 	return pong, follow, err
 }
@@ -137,12 +135,12 @@ func (h *Home) fromStranger(ctx context.Context, from bucket.PeerID, p peer.Ping
 	if err != nil || !entry.Offers {
 		return nil, err
 	}
-	return h.syncTo(p.Bucket, p.Link.Cid, p.Height, from, nil)
+	return h.syncTo(p.Bucket, p.Link, p.Height, from, nil)
 }
 
 // syncTo enqueues the way to a version that a peer has announced. While it
 // waits, its target moves to the newest; m, our head, says who else may have it.
-func (h *Home) syncTo(id bucket.ID, link cid.Cid, height int64, from bucket.PeerID, m *bucket.Manifest) ([]jobs.New, error) {
+func (h *Home) syncTo(id bucket.ID, link bucket.Link, height int64, from bucket.PeerID, m *bucket.Manifest) ([]jobs.New, error) {
 	peers := []bucket.PeerID{from}
 	if m != nil {
 		peers = h.sharers(m, from)

@@ -34,7 +34,7 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	if err != nil && !errors.Is(err, bucket.ErrUnknownBucket) {
 		return err
 	}
-	there, err := h.Log.Contains(ctx, id, target.Link)
+	there, err := h.Log.Contains(ctx, id, target.Link.Cid)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 // was looked at: that it is what was announced, and shares the bucket with us.
 func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from peer.Peer, head bucket.Entry, known *bucket.Manifest) error {
 	target := j.Payload.Target
-	raw, err := h.calls.Get(ctx, from, target.Link)
+	raw, err := h.calls.Get(ctx, from, target.Link.Cid)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func forGood(err error) bool {
 
 // linksAfter are those after our head, up to the target or as many as one step takes.
 func (h *Home) linksAfter(ctx context.Context, head bucket.Entry, from peer.Peer, p SyncBucket) ([]cid.Cid, error) {
-	links, err := h.calls.Links(ctx, from, p.Bucket, head.Height, p.Target.Link)
+	links, err := h.calls.Links(ctx, from, p.Bucket, head.Height, p.Target.Link.Cid)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *buck
 		return err
 	}
 	write := func(tx *sql.Tx) error { return h.Log.Append(ctx, tx, versions...) }
-	if head := chain.Head(); head.Link() == j.Payload.Target.Link {
+	if head := chain.Head(); head.Link() == j.Payload.Target.Link.Cid {
 		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: head.Height}); err != nil {
 			return err
 		}
