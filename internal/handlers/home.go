@@ -115,12 +115,10 @@ func (h *Home) manifest(ctx context.Context, entry bucket.Entry) (*bucket.Manife
 	return nil, lost
 }
 
-// sharers are those in a version's shares but ourselves, first before the others.
+// sharers are those in a version's shares but ourselves; first, who is one of
+// them, before the others.
 func (h *Home) sharers(m *bucket.Manifest, first bucket.PeerID) []bucket.PeerID {
-	var list []bucket.PeerID
-	if m.Authorized(first) {
-		list = append(list, first)
-	}
+	list := []bucket.PeerID{first}
 	for _, id := range sortedShares(m) {
 		if id != h.ident.ID() && id != first {
 			list = append(list, id)
