@@ -105,20 +105,22 @@ func (f *fetcher) all(ctx context.Context, pins cid.Cid, progress func(done, tot
 	if err != nil {
 		return err
 	}
-	here := int64(0)
+	done := int64(0)
 	for _, c := range list {
 		if f.home.Blobs.Has(c) {
-			here++
+			done++
 		}
 	}
-	return f.fetch(ctx, list, func(n int, bytes int64) {
-		progress(here+int64(n), int64(len(list)), fmt.Sprintf("%d blobs, %d bytes fetched", n, bytes))
+	return f.fetch(ctx, list, func() {
+		done++
+		progress(done, int64(len(list)), fmt.Sprintf("%d blobs, %d bytes fetched", f.fetched, f.bytes))
 	})
 }
 
 // fetch fetches the blobs that are not here, a batch after the other: what a
-// batch has brought stays, whatever comes after. report is told of each blob.
-func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
+// batch has brought stays, whatever comes after. report is called for each blob,
+// one at a time.
+func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func()) error {
 	missing := make([]cid.Cid, 0, blobsABatch)
 	for i, c := range list {
 		if len(f.lacking) > 0 && len(f.sources) == 0 {
@@ -140,7 +142,7 @@ func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, 
 	return nil
 }
 
-func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
+func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func()) error {
 	batch := f.home.Blobs.NewBatch()
 	defer batch.Discard()
 	fetches, gather := errgroup.WithContext(ctx)
@@ -160,7 +162,7 @@ func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n 
 			f.fetched++
 			f.bytes += n
 			if report != nil {
-				report(f.fetched, f.bytes)
+				report()
 			}
 			return nil
 		})
