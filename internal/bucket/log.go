@@ -125,9 +125,9 @@ func (l *Log) Links(ctx context.Context, id ID, from int64, to cid.Cid, limit in
 			UNION ALL
 			SELECT v.bucket_id, v.height, v.link, v.previous, v.name, v.author, v.applied_at, v.pins_complete_at
 			FROM chain JOIN sync_bucket_log AS v ON v.bucket_id = chain.bucket_id AND v.link = chain.previous
-			WHERE v.height >= $4)
-		SELECT `+entryColumns+` FROM chain ORDER BY height LIMIT $5`,
-		id.String(), to.String(), from, from, limit)
+			WHERE v.height >= $3)
+		SELECT `+entryColumns+` FROM chain ORDER BY height LIMIT $4`,
+		id.String(), to.String(), from, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (b *Book) Seen(ctx context.Context, id bucket.PeerID) error {
 func (b *Book) Failed(ctx context.Context, id bucket.PeerID, cause error) error {
 	why := oneLine(cause.Error(), 500)
 	_, err := b.exec(ctx, `UPDATE sync_peers SET last_error = $1 WHERE peer_id = $2
-		AND (last_error IS NULL OR last_error <> $3)`, why, string(id), why)
+		AND (last_error IS NULL OR last_error <> $1)`, why, string(id))
 	if err != nil {
 		return fmt.Errorf("note the failure of peer %s: %w", id, err)
 	}
