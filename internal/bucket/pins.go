@@ -72,7 +72,7 @@ func Pins(blobs *blob.Store, link cid.Cid) ([]cid.Cid, error) {
 // PinnedBy returns the versions in the log whose pin list that is and whose
 // blobs are not all known to be here, newest first: what a complete download
 // completes. A share reuses its predecessor's list, so there may be several.
-func PinnedBy(ctx context.Context, log *Log, blobs *blob.Store, id ID, pins cid.Cid) ([]Entry, error) {
+func PinnedBy(ctx context.Context, log *Log, load func(context.Context, Entry) (*Manifest, error), id ID, pins cid.Cid) ([]Entry, error) {
 	entries, err := log.Entries(ctx, id)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func PinnedBy(ctx context.Context, log *Log, blobs *blob.Store, id ID, pins cid.
 		if !e.PinsCompleteAt.IsZero() {
 			continue
 		}
-		m, err := LoadManifest(blobs, e.Link)
+		m, err := load(ctx, e)
 		if err != nil {
 			return nil, err
 		}

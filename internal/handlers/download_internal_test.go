@@ -2,12 +2,14 @@ package handlers
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/peer"
+	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
 )
 
@@ -40,6 +42,62 @@ func TestDownloadProgress(t *testing.T) {
 	}
 	if f.fetched <= len(pins) {
 		t.Errorf("%d blobs fetched; the list of %d has some of its own", f.fetched, len(pins))
+	}
+}
+
+// TestDownloadWithALostManifest: a version whose manifest has rotted is no reason
+// not to fetch another's blobs; the manifest is fetched again, too.
+func TestDownloadWithALostManifest(t *testing.T) {
+	from, to := newPeerHome(t), newPeerHome(t)
+	author := &bucket.Author{Log: from.Log, Blobs: from.Blobs, Identity: from.ident.Key()}
+	first, err := author.Create("docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, from, first.Manifest)
+	second, err := author.Share(t.Context(), first.Manifest.Bucket, to.ident.ID(), bucket.Mirror)
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, from, second.Manifest)
+	appendTo(t, to, first.Manifest, second.Manifest) // and neither's manifest is here
+	err = from.Book.Add(t.Context(), from.ident.ID(), to.ident.ID(), "https://127.0.0.1:1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := serve(t, from)
+	if err := to.Book.Add(t.Context(), to.ident.ID(), at.ID, at.URL, false); err != nil {
+		t.Fatal(err)
+	}
+
+	n, err := downloadJob(second.Manifest, []bucket.PeerID{at.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.store.Enqueue(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	w := jobs.NewWorker(to.store, jobs.WorkerOptions{Concurrency: 1, UntilEmpty: true, MaxAttempts: 1})
+	Register(w, to, "DownloadPins")
+	if err := w.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	versions, err := to.Log.Entries(t.Context(), second.Manifest.Bucket)
+	if err != nil || len(versions) != 2 {
+		t.Fatalf("%d versions, %v", len(versions), err)
+	}
+	for _, v := range versions {
+		if v.PinsCompleteAt.IsZero() {
+			t.Errorf("version %d is not complete", v.Height)
+		}
+	}
+}
+
+func appendTo(t *testing.T, h *Home, versions ...*bucket.Manifest) {
+	t.Helper()
+	err := h.store.Write(t.Context(), func(tx *sql.Tx) error { return h.Log.Append(t.Context(), tx, versions...) })
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

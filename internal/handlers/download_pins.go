@@ -36,7 +36,7 @@ func downloadJob(m *bucket.Manifest, peers []bucket.PeerID) (jobs.New, error) {
 }
 
 func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
-	waiting, err := bucket.PinnedBy(ctx, h.Log, h.Blobs, j.Payload.Bucket, j.Payload.Pins.Cid)
+	waiting, err := bucket.PinnedBy(ctx, h.Log, h.manifest, j.Payload.Bucket, j.Payload.Pins.Cid)
 	if err != nil {
 		return err
 	}
