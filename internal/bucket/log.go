@@ -160,22 +160,21 @@ func (l *Log) query(ctx context.Context, query string, args ...any) ([]Entry, er
 
 func scanEntry(rows *sql.Rows) (Entry, error) {
 	var (
-		e                  Entry
-		id, link, author   string
-		previous           sql.NullString
-		applied            float64
-		complete           sql.NullFloat64
-		errID, errL, errPr error
+		e        Entry
+		id, link string
+		previous sql.NullString
+		applied  jobs.Seconds
+		complete sql.Null[jobs.Seconds] // NULL scans as 0
 	)
-	if err := rows.Scan(&id, &e.Height, &link, &previous, &e.Name, &author, &applied, &complete); err != nil {
+	if err := rows.Scan(&id, &e.Height, &link, &previous, &e.Name, &e.Author, &applied, &complete); err != nil {
 		return Entry{}, err
 	}
-	e.Bucket, errID = ParseID(id)
-	e.Link, errL = blob.Parse(link)
+	var errs [3]error
+	e.Bucket, errs[0] = ParseID(id)
+	e.Link, errs[1] = blob.Parse(link)
 	if previous.Valid {
-		e.Previous, errPr = blob.Parse(previous.String)
+		e.Previous, errs[2] = blob.Parse(previous.String)
 	}
-	e.Author, e.AppliedAt = PeerID(author), jobs.Seconds(applied).Time()
-	e.PinsCompleteAt = jobs.Seconds(complete.Float64).Time() // NULL scans as 0
-	return e, errors.Join(errID, errL, errPr)
+	e.AppliedAt, e.PinsCompleteAt = applied.Time(), complete.V.Time()
+	return e, errors.Join(errs[:]...)
 }

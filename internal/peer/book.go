@@ -61,7 +61,7 @@ func (b *Book) Add(ctx context.Context, self, id bucket.PeerID, rawURL string, o
 	}
 	_, err = b.exec(ctx, `INSERT INTO sync_peers (peer_id, url, offers, added_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (peer_id) DO UPDATE SET url = excluded.url, offers = excluded.offers`,
-		string(id), u, flag(offers), float64(jobs.SecondsOf(b.now())))
+		string(id), u, offers, float64(jobs.SecondsOf(b.now())))
 	if err != nil {
 		return fmt.Errorf("add peer: %w", err)
 	}
@@ -119,11 +119,4 @@ func (b *Book) exec(ctx context.Context, query string, args ...any) (n int64, er
 		return err
 	})
 	return n, err
-}
-
-func flag(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
