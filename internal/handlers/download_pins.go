@@ -41,7 +41,7 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 		return err
 	}
 	if len(waiting) == 0 {
-		return finish(ctx, j, downloadResult{Status: "up-to-date"})
+		return finish(ctx, j, downloadResult{Status: "up-to-date"}, nil)
 	}
 	sources, err := h.sources(ctx, j.Payload.Peers)
 	if err != nil {
@@ -54,10 +54,7 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 	if err := f.all(ctx, j.Payload.Pins.Cid, j.Progress); err != nil {
 		return err
 	}
-	if err := j.SetResult(downloadResult{"complete", f.fetched, f.bytes}); err != nil {
-		return err
-	}
-	return j.Commit(ctx, func(tx *sql.Tx) error {
+	return finish(ctx, j, downloadResult{"complete", f.fetched, f.bytes}, func(tx *sql.Tx) error {
 		for _, version := range waiting {
 			if err := h.Log.PinsComplete(ctx, tx, version.Bucket, version.Link); err != nil {
 				return err

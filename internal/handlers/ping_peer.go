@@ -27,7 +27,7 @@ func (h *Home) ping(ctx context.Context, j *jobs.Job[PingPeer]) error {
 	if err != nil {
 		return err
 	}
-	return finish(ctx, j, result, follow...)
+	return finish(ctx, j, result, nil, follow...)
 }
 
 func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New, error) {

@@ -39,10 +39,10 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 		return err
 	}
 	if there {
-		return finish(ctx, j, syncResult{Status: "up-to-date", Height: head.Height})
+		return finish(ctx, j, syncResult{Status: "up-to-date", Height: head.Height}, nil)
 	}
 	if known != nil && target.Height <= head.Height {
-		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height})
+		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height}, nil)
 	}
 
 	if err := h.open(); err != nil {
@@ -66,7 +66,7 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	err = errors.Join(errs...)
 	switch {
 	case all(errs, func(err error) bool { return errors.Is(err, bucket.ErrDiverged) }):
-		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height})
+		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height}, nil)
 	case all(errs, forGood):
 		return jobs.Permanent(err)
 	}
@@ -89,7 +89,7 @@ func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from peer.
 		return err
 	}
 	if !m.Authorized(h.ident.ID()) {
-		return finish(ctx, j, syncResult{Status: "not-authorized", Height: head.Height})
+		return finish(ctx, j, syncResult{Status: "not-authorized", Height: head.Height}, nil)
 	}
 	links, err := h.linksAfter(ctx, head, from, j.Payload)
 	if err != nil {
@@ -178,16 +178,13 @@ func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *buck
 	}
 	write := func(tx *sql.Tx) error { return h.Log.Append(ctx, tx, versions...) }
 	if head := chain.Head(); head.Link() == j.Payload.Target.Link.Cid {
-		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: head.Height}); err != nil {
-			return err
-		}
-		err = j.Commit(ctx, write, follow...)
+		err = finish(ctx, j, syncResult{"applied", len(versions), head.Height}, write, follow...)
 	} else {
 		err = j.CommitSnooze(ctx, 0, write, follow...)
 	}
 	if errors.Is(err, bucket.ErrDiverged) {
 		// Another version came in while we walked; the next ping tells.
-		return finish(ctx, j, syncResult{Status: "diverged", Height: versions[0].Height - 1})
+		return finish(ctx, j, syncResult{Status: "diverged", Height: versions[0].Height - 1}, nil)
 	}
 	return err
 }
@@ -211,10 +208,11 @@ func (h *Home) downloads(versions []*bucket.Manifest, peers []bucket.PeerID) ([]
 	return list, nil
 }
 
-// finish completes a job with its result, and enqueues what follows.
-func finish[T any](ctx context.Context, j *jobs.Job[T], result any, follow ...jobs.New) error {
+// finish completes a job with its result, what write does (nil: nothing) and the
+// jobs that follow.
+func finish[T any](ctx context.Context, j *jobs.Job[T], result any, write func(*sql.Tx) error, follow ...jobs.New) error {
 	if err := j.SetResult(result); err != nil {
 		return err
 	}
-	return j.Commit(ctx, nil, follow...)
+	return j.Commit(ctx, write, follow...)
 }
