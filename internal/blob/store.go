@@ -34,58 +34,36 @@ func (s *Store) path(c cid.Cid) string { return filepath.Join(s.shard(c), c.Stri
 
 // Has says whether the blob is present. It does not read it.
 func (s *Store) Has(c cid.Cid) bool {
-	_, err := s.Size(c)
+	if Check(c) != nil {
+		return false
+	}
+	_, err := os.Lstat(s.path(c))
 	return err == nil
-}
-
-// Size returns the blob's length in bytes without reading it, or ErrNotFound
-// or ErrBadCID.
-func (s *Store) Size(c cid.Cid) (int64, error) {
-	if err := Check(c); err != nil {
-		return 0, err
-	}
-	info, err := os.Lstat(s.path(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("%w: %s", ErrNotFound, c)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("stat blob: %w", err)
-	}
-	return info.Size(), nil
-}
-
-func (s *Store) open(c cid.Cid) (*os.File, int64, error) {
-	if err := Check(c); err != nil {
-		return nil, 0, err
-	}
-	f, err := os.Open(s.path(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("%w: %s", ErrNotFound, c)
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("open blob: %w", err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, fmt.Errorf("open blob: %w", err)
-	}
-	return f, info.Size(), nil
 }
 
 // Get returns the blob, verified. One that does not match its name is renamed
 // to NAME.corrupt, so that it can be fetched again, and is ErrCorrupt; one that
 // is not there is ErrNotFound.
 func (s *Store) Get(c cid.Cid) ([]byte, error) {
-	f, size, err := s.open(c)
-	if err != nil {
+	if err := Check(c); err != nil {
 		return nil, err
 	}
+	f, err := os.Open(s.path(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
 	defer f.Close()
-	if size > MaxSize {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	if info.Size() > MaxSize {
 		return nil, s.setAside(c)
 	}
-	data := make([]byte, size)
+	data := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", c, err)
 	}

@@ -27,9 +27,6 @@ func (l *Log) Append(ctx context.Context, tx *sql.Tx, versions ...*Manifest) err
 // transaction. ErrHeadMoved: the bucket has got another version since; make it
 // again.
 func (l *Log) AppendVersion(ctx context.Context, tx *sql.Tx, v *Version) error {
-	if v.Unchanged {
-		return nil
-	}
 	err := l.append(ctx, tx, v.Manifest, v.Complete)
 	if errors.Is(err, ErrDiverged) {
 		return fmt.Errorf("%s: %w", v.Manifest.Name, ErrHeadMoved)
@@ -49,16 +46,13 @@ func (l *Log) append(ctx context.Context, tx *sql.Tx, m *Manifest, complete bool
 	if complete {
 		completeAt = now
 	}
-	id, link := m.Bucket.String(), m.Link().String()
 	res, err := tx.ExecContext(ctx, `
 		INSERT INTO sync_bucket_log (`+entryColumns+`)
 		SELECT $1, $2, $3, $4, $5, $6, $7, $8
-		WHERE NOT EXISTS (SELECT 1 FROM sync_bucket_log WHERE bucket_id = $9 AND height = $10)
-		  AND ($11 = 0 OR EXISTS (SELECT 1 FROM sync_bucket_log WHERE bucket_id = $12 AND height = $13 AND link = $14))
+		WHERE NOT EXISTS (SELECT 1 FROM sync_bucket_log WHERE bucket_id = $1 AND height = $2)
+		  AND ($2 = 0 OR EXISTS (SELECT 1 FROM sync_bucket_log WHERE bucket_id = $1 AND height = $2 - 1 AND link = $4))
 		ON CONFLICT (bucket_id, link) DO NOTHING`,
-		id, m.Height, link, previous, m.Name, string(m.AuthorID()), now, completeAt,
-		id, m.Height,
-		m.Height, id, m.Height-1, previous)
+		m.Bucket.String(), m.Height, m.Link().String(), previous, m.Name, string(m.AuthorID()), now, completeAt)
 	if err != nil {
 		return fmt.Errorf("append version: %w", err)
 	}

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -11,8 +12,30 @@ import (
 	"github.com/shoal-project/shoal/internal/blob"
 )
 
-// Link is a CID inside a DAG-CBOR blob; the zero value is null.
+// Link is a CID inside a DAG-CBOR blob or a JSON text; the zero value is null.
 type Link struct{ cid.Cid }
+
+// MarshalJSON writes the link as plain text.
+func (l Link) MarshalJSON() ([]byte, error) {
+	if !l.Defined() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(l.String())
+}
+
+// UnmarshalJSON reads a link in the one form that MarshalJSON writes.
+func (l *Link) UnmarshalJSON(text []byte) (err error) {
+	if string(text) == "null" {
+		*l = Link{}
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	l.Cid, err = blob.Parse(s)
+	return err
+}
 
 // A link is tag 42 around a byte string that is 0x00 and the CID. All of ours
 // are 36 bytes long, so that what stands before it never changes.

@@ -259,7 +259,7 @@ func TestHostilePinLists(t *testing.T) {
 		a, b = b, a
 	}
 	good := "\x82" + a + b
-	if got, err := pinsOf([]byte(good)); err != nil || len(got) != 2 {
+	if got, err := addPins(nil, []byte(good)); err != nil || len(got) != 2 {
 		t.Fatalf("the test spells lists wrong: %v, %v", got, err)
 	}
 	for name, page := range map[string]string{
@@ -281,8 +281,8 @@ func TestHostilePinLists(t *testing.T) {
 		"deeply nested":     strings.Repeat("\x81", 10_000),
 		"over 2 MiB":        strings.Repeat("\x00", blob.MaxSize+1),
 	} {
-		if _, err := pinsOf([]byte(page)); !errors.Is(err, ErrBadPins) {
-			t.Errorf("pinsOf, %s: %v", name, err)
+		if _, err := addPins(nil, []byte(page)); !errors.Is(err, ErrBadPins) {
+			t.Errorf("addPins, %s: %v", name, err)
 		}
 		if name == "empty list" || name == "not sorted" {
 			continue // the index of no pages is one; pages stand in the order of what they hold

@@ -125,9 +125,9 @@ func (l *Log) Links(ctx context.Context, id ID, from int64, to cid.Cid, limit in
 			UNION ALL
 			SELECT v.bucket_id, v.height, v.link, v.previous, v.name, v.author, v.applied_at, v.pins_complete_at
 			FROM chain JOIN sync_bucket_log AS v ON v.bucket_id = chain.bucket_id AND v.link = chain.previous
-			WHERE v.height >= $4)
-		SELECT `+entryColumns+` FROM chain ORDER BY height LIMIT $5`,
-		id.String(), to.String(), from, from, limit)
+			WHERE v.height >= $3)
+		SELECT `+entryColumns+` FROM chain ORDER BY height LIMIT $4`,
+		id.String(), to.String(), from, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -160,22 +160,21 @@ func (l *Log) query(ctx context.Context, query string, args ...any) ([]Entry, er
 
 func scanEntry(rows *sql.Rows) (Entry, error) {
 	var (
-		e                  Entry
-		id, link, author   string
-		previous           sql.NullString
-		applied            float64
-		complete           sql.NullFloat64
-		errID, errL, errPr error
+		e        Entry
+		id, link string
+		previous sql.NullString
+		applied  jobs.Seconds
+		complete sql.Null[jobs.Seconds] // NULL scans as 0
 	)
-	if err := rows.Scan(&id, &e.Height, &link, &previous, &e.Name, &author, &applied, &complete); err != nil {
+	if err := rows.Scan(&id, &e.Height, &link, &previous, &e.Name, &e.Author, &applied, &complete); err != nil {
 		return Entry{}, err
 	}
-	e.Bucket, errID = ParseID(id)
-	e.Link, errL = blob.Parse(link)
+	var errs [3]error
+	e.Bucket, errs[0] = ParseID(id)
+	e.Link, errs[1] = blob.Parse(link)
 	if previous.Valid {
-		e.Previous, errPr = blob.Parse(previous.String)
+		e.Previous, errs[2] = blob.Parse(previous.String)
 	}
-	e.Author, e.AppliedAt = PeerID(author), jobs.Seconds(applied).Time()
-	e.PinsCompleteAt = jobs.Seconds(complete.Float64).Time() // NULL scans as 0
-	return e, errors.Join(errID, errL, errPr)
+	e.AppliedAt, e.PinsCompleteAt = applied.Time(), complete.V.Time()
+	return e, errors.Join(errs[:]...)
 }

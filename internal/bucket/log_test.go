@@ -127,7 +127,10 @@ func TestAppend(t *testing.T) {
 		t.Errorf("complete without a blob: %+v, %v", e, err)
 	}
 	b.receive(t, a, true, all...)
-	incomplete, err := bucket.PinnedBy(ctx, b.Log, b.Blobs, id, all[2].Pins.Cid)
+	load := func(_ context.Context, e bucket.Entry) (*bucket.Manifest, error) {
+		return bucket.LoadManifest(b.Blobs, e.Link)
+	}
+	incomplete, err := bucket.PinnedBy(ctx, b.Log, load, id, all[2].Pins.Cid)
 	if err != nil || len(incomplete) != 3 || incomplete[0].Link != all[2].Link() {
 		t.Fatalf("pinned by %+v, %v", incomplete, err)
 	}
@@ -142,7 +145,7 @@ func TestAppend(t *testing.T) {
 	if e, err := b.Log.Head(ctx, id); err != nil || !e.PinsCompleteAt.Equal(clock) {
 		t.Errorf("not complete: %+v, %v", e, err)
 	}
-	if incomplete, err := bucket.PinnedBy(ctx, b.Log, b.Blobs, id, all[2].Pins.Cid); err != nil || len(incomplete) != 2 {
+	if incomplete, err := bucket.PinnedBy(ctx, b.Log, load, id, all[2].Pins.Cid); err != nil || len(incomplete) != 2 {
 		t.Errorf("pinned by %+v, %v", incomplete, err)
 	}
 }

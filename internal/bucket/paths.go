@@ -37,24 +37,19 @@ func checkTarget(p, target string) error {
 	if target == "" || len(target) > maxPath || !utf8.ValidString(target) || strings.ContainsRune(target, 0) {
 		return errors.New("a symbolic link with a target that is not a path")
 	}
+	out, named := strings.HasPrefix(target, "/"), false
 	depth := strings.Count(p, "/")
-	named := false
 	for part := range strings.SplitSeq(target, "/") {
 		switch part {
 		case "", ".":
 		case "..":
 			depth--
-			if named {
-				depth = -1
-			}
+			out = out || named || depth < 0
 		default:
 			named = true
 		}
-		if depth < 0 {
-			break
-		}
 	}
-	if depth < 0 || strings.HasPrefix(target, "/") {
+	if out {
 		return fmt.Errorf("a symbolic link to %q, which may lead out of the folder", target)
 	}
 	return nil

@@ -26,20 +26,21 @@ func PinPages(index []byte) ([]cid.Cid, error) {
 	return pages, nil
 }
 
-// pinsOf returns the blobs that a page of a pin list names, ascending, each once
-// and at least one, or ErrBadPins.
-func pinsOf(page []byte) ([]cid.Cid, error) {
-	pins, err := linksOf(page)
+// addPins appends the blobs that a page of a pin list names to those before it:
+// all ascending, each once, and at least one of the page, or ErrBadPins.
+func addPins(pins []cid.Cid, page []byte) ([]cid.Cid, error) {
+	links, err := linksOf(page)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadPins, err)
 	}
-	if len(pins) == 0 {
+	if len(links) == 0 {
 		return nil, fmt.Errorf("%w: an empty page", ErrBadPins)
 	}
-	for i := 1; i < len(pins); i++ {
-		if compareCIDs(pins[i-1], pins[i]) >= 0 {
+	for _, c := range links {
+		if len(pins) > 0 && compareCIDs(pins[len(pins)-1], c) >= 0 {
 			return nil, fmt.Errorf("%w: not sorted", ErrBadPins)
 		}
+		pins = append(pins, c)
 	}
 	return pins, nil
 }
@@ -55,28 +56,23 @@ func Pins(blobs *blob.Store, link cid.Cid) ([]cid.Cid, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []cid.Cid
+	var pins []cid.Cid
 	for _, c := range pages {
 		data, err := blobs.Get(c)
 		if err != nil {
 			return nil, fmt.Errorf("pin list: %w", err)
 		}
-		pins, err := pinsOf(data)
-		if err != nil {
+		if pins, err = addPins(pins, data); err != nil {
 			return nil, err
 		}
-		if len(all) > 0 && compareCIDs(all[len(all)-1], pins[0]) >= 0 {
-			return nil, fmt.Errorf("%w: pages not sorted", ErrBadPins)
-		}
-		all = append(all, pins...)
 	}
-	return all, nil
+	return pins, nil
 }
 
 // PinnedBy returns the versions in the log whose pin list that is and whose
 // blobs are not all known to be here, newest first: what a complete download
 // completes. A share reuses its predecessor's list, so there may be several.
-func PinnedBy(ctx context.Context, log *Log, blobs *blob.Store, id ID, pins cid.Cid) ([]Entry, error) {
+func PinnedBy(ctx context.Context, log *Log, load func(context.Context, Entry) (*Manifest, error), id ID, pins cid.Cid) ([]Entry, error) {
 	entries, err := log.Entries(ctx, id)
 	if err != nil {
 		return nil, err
@@ -86,7 +82,7 @@ func PinnedBy(ctx context.Context, log *Log, blobs *blob.Store, id ID, pins cid.
 		if !e.PinsCompleteAt.IsZero() {
 			continue
 		}
-		m, err := LoadManifest(blobs, e.Link)
+		m, err := load(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -100,12 +96,16 @@ func PinnedBy(ctx context.Context, log *Log, blobs *blob.Store, id ID, pins cid.
 // writePins stores the list of a set of blobs and returns its link.
 func writePins(batch *blob.Batch, set map[cid.Cid]bool) (cid.Cid, error) {
 	p := pager{put: func(data []byte, _ bool) (cid.Cid, error) { return batch.Put(blob.DagCBOR, data) }}
-	for _, c := range slices.SortedFunc(maps.Keys(set), compareCIDs) {
+	for _, c := range sortedCIDs(set) {
 		if err := p.add(c.KeyString(), Link{c}); err != nil {
 			return cid.Undef, fmt.Errorf("write pin list: %w", err)
 		}
 	}
 	return p.finish()
+}
+
+func sortedCIDs(set map[cid.Cid]bool) []cid.Cid {
+	return slices.SortedFunc(maps.Keys(set), compareCIDs)
 }
 
 // compareCIDs orders by the bytes of the CIDs.

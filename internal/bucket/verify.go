@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -95,11 +95,7 @@ func verifyTree(ctx context.Context, blobs *blob.Store, key Key, m *Manifest, pi
 	if err != nil {
 		return Stats{}, err
 	}
-	pinned := map[cid.Cid]bool{}
-	for _, c := range pins {
-		pinned[c] = true
-	}
-	if !maps.Equal(needed, pinned) {
+	if !slices.Equal(pins, sortedCIDs(needed)) {
 		return Stats{}, fmt.Errorf("%w: it is not the list of the tree's blobs", ErrBadPins)
 	}
 	for _, e := range entries {

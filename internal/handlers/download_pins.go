@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -29,24 +30,18 @@ const (
 	blobsABatch = 512 // made durable together; what an attempt can lose
 )
 
-func registerDownloadPins(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "DownloadPins", func(ctx context.Context, j *jobs.Job[DownloadPins]) error {
-		return h.download(ctx, j)
-	})
-}
-
 func downloadJob(m *bucket.Manifest, peers []bucket.PeerID) (jobs.New, error) {
-	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins.Cid, peers},
+	return jobs.NewJob("DownloadPins", DownloadPins{m.Bucket, m.Pins, peers},
 		jobs.UniqueKey(jobs.Unique{Key: m.Bucket.String() + "/" + m.Pins.String()}))
 }
 
 func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
-	waiting, err := bucket.PinnedBy(ctx, h.Log, h.Blobs, j.Payload.Bucket, j.Payload.Pins)
+	waiting, err := bucket.PinnedBy(ctx, h.Log, h.manifest, j.Payload.Bucket, j.Payload.Pins.Cid)
 	if err != nil {
 		return err
 	}
 	if len(waiting) == 0 {
-		return finish(ctx, j, downloadResult{Status: "up-to-date"})
+		return finish(ctx, j, downloadResult{Status: "up-to-date"}, nil)
 	}
 	sources, err := h.sources(ctx, j.Payload.Peers)
 	if err != nil {
@@ -55,14 +50,11 @@ func (h *Home) download(ctx context.Context, j *jobs.Job[DownloadPins]) error {
 	if err := h.open(); err != nil {
 		return err
 	}
-	f := &fetcher{client: h.calls, sources: sources, blobs: h.Blobs}
-	if err := f.all(ctx, j.Payload.Pins, j.Progress); err != nil {
+	f := &fetcher{home: h, sources: sources, busy: make(map[bucket.PeerID]int)}
+	if err := f.all(ctx, j.Payload.Pins.Cid, j.Progress); err != nil {
 		return err
 	}
-	if err := j.SetResult(downloadResult{"complete", f.fetched, f.bytes}); err != nil {
-		return err
-	}
-	return j.Commit(ctx, func(tx *sql.Tx) error {
+	return finish(ctx, j, downloadResult{"complete", f.fetched, f.bytes}, func(tx *sql.Tx) error {
 		for _, version := range waiting {
 			if err := h.Log.PinsComplete(ctx, tx, version.Bucket, version.Link); err != nil {
 				return err
@@ -76,14 +68,13 @@ var errNoSource = errors.New("no source has it")
 
 // fetcher fetches blobs from several peers at once.
 type fetcher struct {
-	client *peer.Client
-	blobs  *blob.Store
+	home *Home
 
 	mu      sync.Mutex
-	sources []source // those still trusted and reached, best first
-	busy    map[bucket.PeerID]int
-	errs    []error // why others are not among them any more
-	lacking []error // blobs that no source has
+	sources []peer.Peer           // those still trusted and reached, best first
+	busy    map[bucket.PeerID]int // calls under way
+	errs    []error               // why others are not among them any more
+	lacking []error               // blobs that no source has
 	fetched int
 	bytes   int64
 }
@@ -93,7 +84,7 @@ func (f *fetcher) all(ctx context.Context, pins cid.Cid, progress func(done, tot
 	if err := f.fetch(ctx, []cid.Cid{pins}, nil); err != nil {
 		return fmt.Errorf("pin list: %w", err)
 	}
-	index, err := f.blobs.Get(pins)
+	index, err := f.home.Blobs.Get(pins)
 	if err != nil {
 		return fmt.Errorf("pin list: %w", err)
 	}
@@ -104,33 +95,35 @@ func (f *fetcher) all(ctx context.Context, pins cid.Cid, progress func(done, tot
 	if err := f.fetch(ctx, pages, nil); err != nil {
 		return fmt.Errorf("pin list: %w", err)
 	}
-	list, err := bucket.Pins(f.blobs, pins)
+	list, err := bucket.Pins(f.home.Blobs, pins)
 	if errors.Is(err, bucket.ErrBadPins) {
 		return jobs.Permanent(err)
 	}
 	if err != nil {
 		return err
 	}
-	here := int64(0)
+	done := int64(0)
 	for _, c := range list {
-		if f.blobs.Has(c) {
-			here++
+		if f.home.Blobs.Has(c) {
+			done++
 		}
 	}
-	return f.fetch(ctx, list, func(n int, bytes int64) {
-		progress(here+int64(n), int64(len(list)), fmt.Sprintf("%d blobs, %d bytes fetched", n, bytes))
+	return f.fetch(ctx, list, func() {
+		done++
+		progress(done, int64(len(list)), fmt.Sprintf("%d blobs, %d bytes fetched", f.fetched, f.bytes))
 	})
 }
 
 // fetch fetches the blobs that are not here, a batch after the other: what a
-// batch has brought stays, whatever comes after. report is told of each blob.
-func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
+// batch has brought stays, whatever comes after. report is called for each blob,
+// one at a time.
+func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func()) error {
 	missing := make([]cid.Cid, 0, blobsABatch)
 	for i, c := range list {
 		if len(f.lacking) > 0 && len(f.sources) == 0 {
 			break // nobody is left to ask
 		}
-		if !f.blobs.Has(c) {
+		if !f.home.Blobs.Has(c) {
 			missing = append(missing, c)
 		}
 		if len(missing) == blobsABatch || (i == len(list)-1 && len(missing) > 0) {
@@ -146,8 +139,8 @@ func (f *fetcher) fetch(ctx context.Context, list []cid.Cid, report func(n int, 
 	return nil
 }
 
-func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n int, bytes int64)) error {
-	batch := f.blobs.NewBatch()
+func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func()) error {
+	batch := f.home.Blobs.NewBatch()
 	defer batch.Discard()
 	fetches, gather := errgroup.WithContext(ctx)
 	fetches.SetLimit(blobsAtOnce)
@@ -166,7 +159,7 @@ func (f *fetcher) fetchBatch(ctx context.Context, list []cid.Cid, report func(n 
 			f.fetched++
 			f.bytes += n
 			if report != nil {
-				report(f.fetched, f.bytes)
+				report()
 			}
 			return nil
 		})
@@ -189,7 +182,7 @@ func (f *fetcher) fetchOne(ctx context.Context, c cid.Cid, batch *blob.Batch) (i
 			return 0, fmt.Errorf("blob %s: %w: %w", c, errNoSource, errors.Join(append(f.errs, lacking)...))
 		}
 		asked[from.ID] = true
-		n, err := f.client.Fetch(ctx, from.Peer, c, batch)
+		n, err := f.home.calls.Fetch(ctx, from, c, batch)
 		f.release(from)
 		switch {
 		case err == nil:
@@ -208,12 +201,9 @@ func (f *fetcher) fetchOne(ctx context.Context, c cid.Cid, batch *blob.Batch) (i
 }
 
 // pick takes the source that has the least to do, the better one of equals.
-func (f *fetcher) pick(asked map[bucket.PeerID]bool) (best source, ok bool) {
+func (f *fetcher) pick(asked map[bucket.PeerID]bool) (best peer.Peer, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.busy == nil {
-		f.busy = make(map[bucket.PeerID]int)
-	}
 	for _, s := range f.sources {
 		if !asked[s.ID] && (!ok || f.busy[s.ID] < f.busy[best.ID]) {
 			best, ok = s, true
@@ -223,25 +213,23 @@ func (f *fetcher) pick(asked map[bucket.PeerID]bool) (best source, ok bool) {
 	return best, ok
 }
 
-func (f *fetcher) release(s source) {
+func (f *fetcher) release(p peer.Peer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.busy[s.ID]--
+	f.busy[p.ID]--
 }
 
-func (f *fetcher) drop(ctx context.Context, s source, err error) {
+// drop takes a source off the list; of what several calls say at once the first
+// is noted.
+func (f *fetcher) drop(ctx context.Context, p peer.Peer, err error) {
 	f.mu.Lock()
-	known := false
-	for i := range f.sources {
-		if f.sources[i].ID == s.ID {
-			known = true
-			f.sources = append(f.sources[:i:i], f.sources[i+1:]...)
-			f.errs = append(f.errs, err)
-			break
-		}
+	i := slices.Index(f.sources, p)
+	if i >= 0 {
+		f.sources = slices.Delete(f.sources, i, i+1)
+		f.errs = append(f.errs, err)
 	}
 	f.mu.Unlock()
-	if known {
-		s.note(ctx, err)
+	if i >= 0 {
+		f.home.note(ctx, p, err)
 	}
 }

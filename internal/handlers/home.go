@@ -115,12 +115,10 @@ func (h *Home) manifest(ctx context.Context, entry bucket.Entry) (*bucket.Manife
 	return nil, lost
 }
 
-// sharers are those in a version's shares but ourselves, first before the others.
+// sharers are those in a version's shares but ourselves; first, who is one of
+// them, before the others.
 func (h *Home) sharers(m *bucket.Manifest, first bucket.PeerID) []bucket.PeerID {
-	var list []bucket.PeerID
-	if m.Authorized(first) {
-		list = append(list, first)
-	}
+	list := []bucket.PeerID{first}
 	for _, id := range sortedShares(m) {
 		if id != h.ident.ID() && id != first {
 			list = append(list, id)
@@ -129,16 +127,10 @@ func (h *Home) sharers(m *bucket.Manifest, first bucket.PeerID) []bucket.PeerID 
 	return list
 }
 
-// source is a peer to fetch from.
-type source struct {
-	peer.Peer
-	book *peer.Book
-}
-
 // sources are those of the peers that the address book knows; ErrUnreachable
 // if it knows none.
-func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]source, error) {
-	var list []source
+func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]peer.Peer, error) {
+	var list []peer.Peer
 	for _, id := range ids {
 		entry, err := h.Book.Get(ctx, id)
 		switch {
@@ -146,7 +138,7 @@ func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]source, erro
 		case err != nil:
 			return nil, err
 		default:
-			list = append(list, source{entry.Peer, h.Book})
+			list = append(list, entry.Peer)
 		}
 	}
 	if len(list) == 0 {
@@ -155,14 +147,14 @@ func (h *Home) sources(ctx context.Context, ids []bucket.PeerID) ([]source, erro
 	return list, nil
 }
 
-// note writes in the address book how a call went. The book is for people: that
-// it could not be written is no reason to fail.
-func (s source) note(ctx context.Context, err error) {
+// note writes in the address book how a call to a peer went. The book is for
+// people: that it could not be written is no reason to fail.
+func (h *Home) note(ctx context.Context, p peer.Peer, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err == nil {
-		_ = s.book.Seen(ctx, s.ID)
+		_ = h.Book.Seen(ctx, p.ID)
 	} else {
-		_ = s.book.Failed(ctx, s.ID, err)
+		_ = h.Book.Failed(ctx, p.ID, err)
 	}
 }

@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -14,9 +16,19 @@ type jobType struct {
 }
 
 var builtIn = []jobType{
-	{"SyncBucket", check[SyncBucket], registerSyncBucket},
-	{"DownloadPins", check[DownloadPins], registerDownloadPins},
-	{"PingPeer", check[PingPeer], registerPingPeer},
+	handledBy("SyncBucket", (*Home).sync),
+	handledBy("DownloadPins", (*Home).download),
+	handledBy("PingPeer", (*Home).ping),
+}
+
+func handledBy[Payload any](name string, handle func(*Home, context.Context, *jobs.Job[Payload]) error) jobType {
+	return jobType{
+		name:  name,
+		check: func(payload []byte) error { return json.Unmarshal(payload, new(Payload)) },
+		register: func(w *jobs.Worker, h *Home) {
+			jobs.Handle(w, name, func(ctx context.Context, j *jobs.Job[Payload]) error { return handle(h, ctx, j) })
+		},
+	}
 }
 
 // Types are the names of the built-in job types.

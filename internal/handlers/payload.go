@@ -8,71 +8,45 @@ import (
 	"io"
 	"strings"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/shoal-project/shoal/internal/blob"
 	"github.com/shoal-project/shoal/internal/bucket"
 )
 
-// The payloads. In JSON their fields are strings, checked when they are read:
-// a payload comes from anybody who can write to the file.
+// The payloads. Their fields are strings in JSON, checked when they are read: a
+// payload comes from anybody who can write to the file. Errors name the field.
 
 // PingPeer asks a peer whether it stands where we do.
 type PingPeer struct {
-	Bucket bucket.ID
-	Peer   bucket.PeerID
+	Bucket bucket.ID     `json:"bucket_id"`
+	Peer   bucket.PeerID `json:"peer_id"`
 }
 
 // SyncBucket brings a bucket to a version that a peer has announced.
 type SyncBucket struct {
-	Bucket bucket.ID
-	Target Target
+	Bucket bucket.ID `json:"bucket_id"`
+	Target Target    `json:"target"`
 }
 
 // Target is a version, and who is said to have it, best source first.
 type Target struct {
-	Link   cid.Cid
-	Height int64
-	Peers  []bucket.PeerID
+	Link   bucket.Link     `json:"link"`
+	Height int64           `json:"height"`
+	Peers  []bucket.PeerID `json:"peer_ids"`
 }
 
 // DownloadPins fetches the blobs of a pin list.
 type DownloadPins struct {
-	Bucket bucket.ID
-	Pins   cid.Cid
-	Peers  []bucket.PeerID // best source first
+	Bucket bucket.ID       `json:"bucket_id"`
+	Pins   bucket.Link     `json:"pins_link"`
+	Peers  []bucket.PeerID `json:"peer_ids"` // best source first
 }
 
-type pingPeerJSON struct {
-	BucketID string `json:"bucket_id"`
-	PeerID   string `json:"peer_id"`
-}
-
-type syncBucketJSON struct {
-	BucketID string     `json:"bucket_id"`
-	Target   targetJSON `json:"target"`
-}
-
-type targetJSON struct {
-	Link    string          `json:"link"`
-	Height  *int64          `json:"height"`
-	PeerIDs []bucket.PeerID `json:"peer_ids"`
-}
-
-type downloadPinsJSON struct {
-	BucketID string          `json:"bucket_id"`
-	PinsLink string          `json:"pins_link"`
-	PeerIDs  []bucket.PeerID `json:"peer_ids"`
-}
-
-// MarshalJSON writes {"bucket_id", "peer_id"}.
-func (p PingPeer) MarshalJSON() ([]byte, error) {
-	return json.Marshal(pingPeerJSON{p.Bucket.String(), string(p.Peer)})
-}
-
-// UnmarshalJSON reads that and nothing else; its errors name the field.
+// UnmarshalJSON reads what json.Marshal writes, and nothing else.
 func (p *PingPeer) UnmarshalJSON(text []byte) error {
-	var raw pingPeerJSON
+	var raw struct {
+		BucketID string `json:"bucket_id"`
+		PeerID   string `json:"peer_id"`
+	}
 	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
@@ -82,21 +56,22 @@ func (p *PingPeer) UnmarshalJSON(text []byte) error {
 	return errors.Join(errs[:]...)
 }
 
-// MarshalJSON writes {"bucket_id", "target": {"link", "height", "peer_ids"}}.
-func (p SyncBucket) MarshalJSON() ([]byte, error) {
-	return json.Marshal(syncBucketJSON{p.Bucket.String(),
-		targetJSON{p.Target.Link.String(), &p.Target.Height, p.Target.Peers}})
-}
-
-// UnmarshalJSON reads that and nothing else; its errors name the field.
+// UnmarshalJSON reads what json.Marshal writes, and nothing else.
 func (p *SyncBucket) UnmarshalJSON(text []byte) error {
-	var raw syncBucketJSON
+	var raw struct {
+		BucketID string `json:"bucket_id"`
+		Target   struct {
+			Link    string          `json:"link"`
+			Height  *int64          `json:"height"`
+			PeerIDs []bucket.PeerID `json:"peer_ids"`
+		} `json:"target"`
+	}
 	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
 	var errs [4]error
 	p.Bucket, errs[0] = field("bucket_id", raw.BucketID, bucket.ParseID)
-	p.Target.Link, errs[1] = field("target.link", raw.Target.Link, blob.Parse)
+	p.Target.Link.Cid, errs[1] = field("target.link", raw.Target.Link, blob.Parse)
 	p.Target.Peers, errs[2] = peers("target.peer_ids", raw.Target.PeerIDs)
 	switch {
 	case raw.Target.Height == nil:
@@ -109,20 +84,19 @@ func (p *SyncBucket) UnmarshalJSON(text []byte) error {
 	return errors.Join(errs[:]...)
 }
 
-// MarshalJSON writes {"bucket_id", "pins_link", "peer_ids"}.
-func (p DownloadPins) MarshalJSON() ([]byte, error) {
-	return json.Marshal(downloadPinsJSON{p.Bucket.String(), p.Pins.String(), p.Peers})
-}
-
-// UnmarshalJSON reads that and nothing else; its errors name the field.
+// UnmarshalJSON reads what json.Marshal writes, and nothing else.
 func (p *DownloadPins) UnmarshalJSON(text []byte) error {
-	var raw downloadPinsJSON
+	var raw struct {
+		BucketID string          `json:"bucket_id"`
+		PinsLink string          `json:"pins_link"`
+		PeerIDs  []bucket.PeerID `json:"peer_ids"`
+	}
 	if err := DecodeStrictly(text, &raw); err != nil {
 		return err
 	}
 	var errs [3]error
 	p.Bucket, errs[0] = field("bucket_id", raw.BucketID, bucket.ParseID)
-	p.Pins, errs[1] = field("pins_link", raw.PinsLink, blob.Parse)
+	p.Pins.Cid, errs[1] = field("pins_link", raw.PinsLink, blob.Parse)
 	p.Peers, errs[2] = peers("peer_ids", raw.PeerIDs)
 	return errors.Join(errs[:]...)
 }
@@ -177,9 +151,4 @@ func peers(name string, ids []bucket.PeerID) ([]bucket.PeerID, error) {
 		}
 	}
 	return ids, nil
-}
-
-func check[T any](payload []byte) error {
-	var p T
-	return json.Unmarshal(payload, &p)
 }

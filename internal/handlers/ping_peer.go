@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/shoal-project/shoal/internal/bucket"
 	"github.com/shoal-project/shoal/internal/peer"
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -23,21 +21,16 @@ type pingResult struct {
 	Why    string `json:"why,omitempty"`
 }
 
-func registerPingPeer(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "PingPeer", func(ctx context.Context, j *jobs.Job[PingPeer]) error {
-		result, follow, err := h.ping(ctx, j.Payload)
-		if err == nil {
-			err = j.SetResult(result)
-		}
-		if err != nil {
-			return err
-		}
-		return j.Commit(ctx, nil, follow...)
-	})
+// ping is the initiator's side of PROTOCOL.md, "PingPeer".
+func (h *Home) ping(ctx context.Context, j *jobs.Job[PingPeer]) error {
+	result, follow, err := h.askPeer(ctx, j.Payload)
+	if err != nil {
+		return err
+	}
+	return finish(ctx, j, result, nil, follow...)
 }
 
-// ping is the initiator's side of PROTOCOL.md, "PingPeer".
-func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, error) {
+func (h *Home) askPeer(ctx context.Context, p PingPeer) (pingResult, []jobs.New, error) {
 	head, m, err := h.head(ctx, p.Bucket)
 	if errors.Is(err, bucket.ErrUnknownBucket) {
 		return pingResult{Status: "no-head"}, nil, nil
@@ -55,8 +48,8 @@ func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, er
 	if err != nil {
 		return unreachable(ctx, err)
 	}
-	pongs, err := h.calls.Ping(ctx, to[0].Peer, []peer.Ping{{Bucket: p.Bucket, Link: head.Link, Height: head.Height}})
-	to[0].note(ctx, err)
+	pongs, err := h.calls.Ping(ctx, to[0], []peer.Ping{{Bucket: p.Bucket, Link: bucket.Link{Cid: head.Link}, Height: head.Height}})
+	h.note(ctx, to[0], err)
 	if err != nil {
 		return unreachable(ctx, err)
 	}
@@ -74,7 +67,7 @@ func (h *Home) ping(ctx context.Context, p PingPeer) (pingResult, []jobs.New, er
 		if pong.Height < head.Height || !pong.Link.Defined() {
 			return pingResult{}, nil, fmt.Errorf("%w: %s, with height %d and ours %d", peer.ErrBadAnswer, pong.Status, pong.Height, head.Height)
 		}
-		follow, err = h.syncTo(p.Bucket, pong.Link, pong.Height, p.Peer, m)
+		follow, err = syncTo(p.Bucket, pong.Link, pong.Height, h.sharers(m, p.Peer))
 	}
 	return result, follow, err
 }
@@ -116,20 +109,20 @@ func (h *Home) answer(ctx context.Context, from bucket.PeerID, p peer.Ping) (pee
 	if err != nil {
 		return peer.Pong{}, nil, err
 	}
-	pong := peer.Pong{Link: head.Link, Height: head.Height}
+	pong := peer.Pong{Link: bucket.Link{Cid: head.Link}, Height: head.Height}
 	var follow []jobs.New
 	switch {
 	case head.Height < p.Height:
 		pong.Status = peer.Behind
-		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
+		follow, err = syncTo(p.Bucket, p.Link, p.Height, h.sharers(m, from))
 	case head.Height > p.Height:
 		pong.Status = peer.Ahead
-	case head.Link == p.Link:
+	case pong.Link == p.Link:
 		pong.Status = peer.InSync
 		follow, err = h.downloadIfMissing(head, m, from)
 	default:
 		pong.Status = peer.Diverged
-		follow, err = h.syncTo(p.Bucket, p.Link, p.Height, from, m)
+		follow, err = syncTo(p.Bucket, p.Link, p.Height, h.sharers(m, from))
 	}
 	return pong, follow, err
 }
@@ -142,23 +135,18 @@ func (h *Home) fromStranger(ctx context.Context, from bucket.PeerID, p peer.Ping
 	if err != nil || !entry.Offers {
 		return nil, err
 	}
-	return h.syncTo(p.Bucket, p.Link, p.Height, from, nil)
+	return syncTo(p.Bucket, p.Link, p.Height, []bucket.PeerID{from})
 }
 
-// syncTo enqueues the way to a version that a peer has announced. While it
-// waits, its target moves to the newest; m, our head, says who else may have it.
-func (h *Home) syncTo(id bucket.ID, link cid.Cid, height int64, from bucket.PeerID, m *bucket.Manifest) ([]jobs.New, error) {
-	peers := []bucket.PeerID{from}
-	if m != nil {
-		peers = h.sharers(m, from)
-	}
+// syncTo is the way to a version that the first of the peers has announced; the
+// others may have it. While it waits, its target moves to the newest.
+func syncTo(id bucket.ID, link bucket.Link, height int64, peers []bucket.PeerID) ([]jobs.New, error) {
 	n, err := jobs.NewJob("SyncBucket", SyncBucket{id, Target{link, height, peers}},
-		jobs.UniqueKey(jobs.Unique{Key: id.String() + "/" + string(from), For: jobs.UniquePending, OnConflict: jobs.Replace}))
+		jobs.UniqueKey(jobs.Unique{Key: id.String() + "/" + string(peers[0]), For: jobs.UniquePending, OnConflict: jobs.Replace}))
 	return []jobs.New{n}, err
 }
 
-// downloadIfMissing enqueues the download of the head's blobs, if they are not
-// all here.
+// downloadIfMissing is the download of the head's blobs, if they are not all here.
 func (h *Home) downloadIfMissing(head bucket.Entry, m *bucket.Manifest, first bucket.PeerID) ([]jobs.New, error) {
 	if !head.PinsCompleteAt.IsZero() {
 		return nil, nil

@@ -26,12 +26,6 @@ type syncResult struct {
 // manifestsAtOnce is how many manifests are fetched side by side.
 const manifestsAtOnce = 8
 
-func registerSyncBucket(w *jobs.Worker, h *Home) {
-	jobs.Handle(w, "SyncBucket", func(ctx context.Context, j *jobs.Job[SyncBucket]) error {
-		return h.sync(ctx, j)
-	})
-}
-
 // sync fetches the chain from our head to the target, checks all of it and
 // appends it in one transaction with the job's completion.
 func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
@@ -40,15 +34,15 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	if err != nil && !errors.Is(err, bucket.ErrUnknownBucket) {
 		return err
 	}
-	there, err := h.Log.Contains(ctx, id, target.Link)
+	there, err := h.Log.Contains(ctx, id, target.Link.Cid)
 	if err != nil {
 		return err
 	}
 	if there {
-		return finish(ctx, j, syncResult{Status: "up-to-date", Height: head.Height})
+		return finish(ctx, j, syncResult{Status: "up-to-date", Height: head.Height}, nil)
 	}
-	if known != nil && target.Height <= known.Height {
-		return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
+	if known != nil && target.Height <= head.Height {
+		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height}, nil)
 	}
 
 	if err := h.open(); err != nil {
@@ -60,19 +54,19 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 	}
 	var errs []error
 	for _, from := range sources {
-		err := h.syncFrom(ctx, j, from, known)
+		err := h.syncFrom(ctx, j, from, head, known)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		// Which links lie between is the source's own word: another one's may
 		// be better.
-		from.note(ctx, err)
+		h.note(ctx, from, err)
 		errs = append(errs, err)
 	}
 	err = errors.Join(errs...)
 	switch {
 	case all(errs, func(err error) bool { return errors.Is(err, bucket.ErrDiverged) }):
-		return finish(ctx, j, syncResult{Status: "diverged", Height: known.Height})
+		return finish(ctx, j, syncResult{Status: "diverged", Height: head.Height}, nil)
 	case all(errs, forGood):
 		return jobs.Permanent(err)
 	}
@@ -81,9 +75,9 @@ func (h *Home) sync(ctx context.Context, j *jobs.Job[SyncBucket]) error {
 
 // syncFrom syncs from one source. Nothing is taken from a chain before its end
 // was looked at: that it is what was announced, and shares the bucket with us.
-func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from source, known *bucket.Manifest) error {
-	id, target := j.Payload.Bucket, j.Payload.Target
-	raw, err := h.calls.Get(ctx, from.Peer, target.Link)
+func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from peer.Peer, head bucket.Entry, known *bucket.Manifest) error {
+	target := j.Payload.Target
+	raw, err := h.calls.Get(ctx, from, target.Link.Cid)
 	if err != nil {
 		return err
 	}
@@ -95,22 +89,18 @@ func (h *Home) syncFrom(ctx context.Context, j *jobs.Job[SyncBucket], from sourc
 		return err
 	}
 	if !m.Authorized(h.ident.ID()) {
-		height := int64(0)
-		if known != nil {
-			height = known.Height
-		}
-		return finish(ctx, j, syncResult{Status: "not-authorized", Height: height})
+		return finish(ctx, j, syncResult{Status: "not-authorized", Height: head.Height}, nil)
 	}
-	links, err := h.links(ctx, from, id, known, target.Link)
+	links, err := h.linksAfter(ctx, head, from, j.Payload)
 	if err != nil {
 		return err
 	}
-	chain, whole, err := h.walk(ctx, from, id, known, links, target.Link)
-	if err != nil {
+	chain := bucket.NewChain(j.Payload.Bucket, known)
+	if err := h.walk(ctx, chain, from, links); err != nil {
 		return err
 	}
-	from.note(ctx, nil)
-	return h.believe(ctx, j, chain, whole)
+	h.note(ctx, from, nil)
+	return h.believe(ctx, j, chain)
 }
 
 func all(errs []error, is func(error) bool) bool {
@@ -123,69 +113,61 @@ func forGood(err error) bool {
 	return errors.As(err, &provenance) || errors.Is(err, bucket.ErrBadManifest)
 }
 
-// links are those after our head, up to the target or as many as one step takes.
-func (h *Home) links(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, to cid.Cid) ([]cid.Cid, error) {
-	height := int64(0)
-	if known != nil {
-		height = known.Height
-	}
-	links, err := h.calls.Links(ctx, from.Peer, id, height, to)
+// linksAfter are those after our head, up to the target or as many as one step takes.
+func (h *Home) linksAfter(ctx context.Context, head bucket.Entry, from peer.Peer, p SyncBucket) ([]cid.Cid, error) {
+	links, err := h.calls.Links(ctx, from, p.Bucket, head.Height, p.Target.Link.Cid)
 	if err != nil {
 		return nil, err
 	}
 	if len(links) == 0 {
-		return nil, fmt.Errorf("%w: no links to %s", peer.ErrBadAnswer, to)
+		return nil, fmt.Errorf("%w: no links to %s", peer.ErrBadAnswer, p.Target.Link)
 	}
-	if known == nil {
+	if !head.Link.Defined() {
 		return links, nil
 	}
 	// The first is at our head's height: another one there is a fork.
-	if links[0] != known.Link() {
+	if links[0] != head.Link {
 		return nil, bucket.ErrDiverged
 	}
 	return links[1:], nil
 }
 
-// walk fetches the manifests of links and checks each against the one before
-// it; whole says that the chain reaches the target. The manifests are on disk
-// when it returns.
-func (h *Home) walk(ctx context.Context, from source, id bucket.ID, known *bucket.Manifest, links []cid.Cid, to cid.Cid) (chain *bucket.Chain, whole bool, err error) {
+// walk fetches the manifests of links and adds them to the chain, as many as it
+// takes. They are on disk when it returns.
+func (h *Home) walk(ctx context.Context, chain *bucket.Chain, from peer.Peer, links []cid.Cid) error {
 	batch := h.Blobs.NewBatch()
 	defer batch.Discard()
-	chain = bucket.NewChain(id, known)
-	for len(links) > 0 {
-		step := links[:min(manifestsAtOnce, len(links))]
+	for step := range slices.Chunk(links, manifestsAtOnce) {
 		raw := make([][]byte, len(step))
 		fetches, gather := errgroup.WithContext(ctx)
 		for i, link := range step {
 			fetches.Go(func() (err error) {
-				raw[i], err = h.calls.Get(gather, from.Peer, link)
+				raw[i], err = h.calls.Get(gather, from, link)
 				return err
 			})
 		}
 		if err := fetches.Wait(); err != nil {
-			return nil, false, err
+			return err
 		}
 		for i, link := range step {
 			err := chain.Add(link, raw[i])
 			if errors.Is(err, bucket.ErrChainFull) {
-				return chain, false, batch.Commit()
+				return batch.Commit()
 			}
 			if err != nil {
-				return nil, false, err
+				return err
 			}
 			if _, err := batch.Put(blob.DagCBOR, raw[i]); err != nil {
-				return nil, false, err
+				return err
 			}
 		}
-		links = links[len(step):]
 	}
-	return chain, chain.Head() != nil && chain.Head().Link() == to, batch.Commit()
+	return batch.Commit()
 }
 
 // believe appends what was checked, in one transaction with the job's end or,
 // where the target is not reached yet, with its return to the queue.
-func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *bucket.Chain, whole bool) error {
+func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *bucket.Chain) error {
 	versions := chain.Versions()
 	if len(versions) == 0 {
 		return fmt.Errorf("%w: a chain that does not reach %s", peer.ErrBadAnswer, j.Payload.Target.Link)
@@ -195,17 +177,14 @@ func (h *Home) believe(ctx context.Context, j *jobs.Job[SyncBucket], chain *buck
 		return err
 	}
 	write := func(tx *sql.Tx) error { return h.Log.Append(ctx, tx, versions...) }
-	if whole {
-		if err := j.SetResult(syncResult{Status: "applied", Versions: len(versions), Height: chain.Head().Height}); err != nil {
-			return err
-		}
-		err = j.Commit(ctx, write, follow...)
+	if head := chain.Head(); head.Link() == j.Payload.Target.Link.Cid {
+		err = finish(ctx, j, syncResult{"applied", len(versions), head.Height}, write, follow...)
 	} else {
 		err = j.CommitSnooze(ctx, 0, write, follow...)
 	}
 	if errors.Is(err, bucket.ErrDiverged) {
 		// Another version came in while we walked; the next ping tells.
-		return finish(ctx, j, syncResult{Status: "diverged", Height: versions[0].Height - 1})
+		return finish(ctx, j, syncResult{Status: "diverged", Height: versions[0].Height - 1}, nil)
 	}
 	return err
 }
@@ -229,9 +208,11 @@ func (h *Home) downloads(versions []*bucket.Manifest, peers []bucket.PeerID) ([]
 	return list, nil
 }
 
-func finish[T any](ctx context.Context, j *jobs.Job[T], result any) error {
+// finish completes a job with its result, what write does (nil: nothing) and the
+// jobs that follow.
+func finish[T any](ctx context.Context, j *jobs.Job[T], result any, write func(*sql.Tx) error, follow ...jobs.New) error {
 	if err := j.SetResult(result); err != nil {
 		return err
 	}
-	return j.Commit(ctx, nil)
+	return j.Commit(ctx, write, follow...)
 }

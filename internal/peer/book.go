@@ -61,7 +61,7 @@ func (b *Book) Add(ctx context.Context, self, id bucket.PeerID, rawURL string, o
 	}
 	_, err = b.exec(ctx, `INSERT INTO sync_peers (peer_id, url, offers, added_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (peer_id) DO UPDATE SET url = excluded.url, offers = excluded.offers`,
-		string(id), u, flag(offers), float64(jobs.SecondsOf(b.now())))
+		string(id), u, offers, float64(jobs.SecondsOf(b.now())))
 	if err != nil {
 		return fmt.Errorf("add peer: %w", err)
 	}
@@ -101,7 +101,7 @@ func (b *Book) Seen(ctx context.Context, id bucket.PeerID) error {
 func (b *Book) Failed(ctx context.Context, id bucket.PeerID, cause error) error {
 	why := oneLine(cause.Error(), 500)
 	_, err := b.exec(ctx, `UPDATE sync_peers SET last_error = $1 WHERE peer_id = $2
-		AND (last_error IS NULL OR last_error <> $3)`, why, string(id), why)
+		AND (last_error IS NULL OR last_error <> $1)`, why, string(id))
 	if err != nil {
 		return fmt.Errorf("note the failure of peer %s: %w", id, err)
 	}
@@ -119,11 +119,4 @@ func (b *Book) exec(ctx context.Context, query string, args ...any) (n int64, er
 		return err
 	})
 	return n, err
-}
-
-func flag(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -53,7 +53,7 @@ func (c *Client) Links(ctx context.Context, p Peer, id bucket.ID, from int64, to
 	}
 	links := make([]cid.Cid, len(got.Links))
 	for i, l := range got.Links {
-		links[i] = cid.Cid(l)
+		links[i] = l.Cid
 	}
 	return links, nil
 }

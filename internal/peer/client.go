@@ -2,7 +2,9 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +27,7 @@ const (
 // Client calls peers. It keeps connections open for the next call and may be
 // used from any number of goroutines.
 type Client struct {
-	id    Identity
+	cert  tls.Certificate
 	stall time.Duration
 
 	mu         sync.Mutex
@@ -40,33 +42,33 @@ type ClientOptions struct {
 
 // NewClient returns a client without connections.
 func NewClient(o ClientOptions) (*Client, error) {
-	if o.Identity.key == nil || o.Stall < 0 {
-		return nil, errors.New("peer.ClientOptions: Identity is missing or Stall is negative")
+	if o.Stall < 0 {
+		return nil, errors.New("peer.ClientOptions: Stall is negative")
+	}
+	cert, err := o.Identity.certificate()
+	if err != nil {
+		return nil, fmt.Errorf("peer client: %w", err)
 	}
 	return &Client{
-		id:         o.Identity,
-		stall:      orDefault(o.Stall, 30*time.Second),
+		cert:       cert,
+		stall:      cmp.Or(o.Stall, 30*time.Second),
 		transports: make(map[bucket.PeerID]*http.Transport),
 	}, nil
 }
 
 // transport returns the connections to one peer. They are never shared with
 // another: a connection is checked against one key, when it is opened.
-func (c *Client) transport(id bucket.PeerID) (*http.Transport, error) {
+func (c *Client) transport(id bucket.PeerID) *http.Transport {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.transports[id]; t != nil {
-		return t, nil
-	}
-	tlsConfig, err := clientTLS(c.id, id)
-	if err != nil {
-		return nil, err
+		return t
 	}
 	// No Proxy: the environment's is meant for the web, not for peers.
 	t := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
-		TLSClientConfig:        tlsConfig,
+		TLSClientConfig:        clientTLS(c.cert, id),
 		Protocols:              onlyHTTP2(),
 		DisableCompression:     true,
 		IdleConnTimeout:        90 * time.Second,
@@ -80,7 +82,7 @@ func (c *Client) transport(id bucket.PeerID) (*http.Transport, error) {
 		},
 	}
 	c.transports[id] = t
-	return t, nil
+	return t
 }
 
 // do sends a request and returns the body of a 200, of at most limit bytes. It
@@ -108,10 +110,6 @@ func (c *Client) do(ctx context.Context, p Peer, method, path string, body []byt
 }
 
 func (c *Client) once(ctx context.Context, p Peer, method, path string, body []byte, limit int64) (a *answer, reused bool, err error) {
-	t, err := c.transport(p.ID)
-	if err != nil {
-		return nil, false, err
-	}
 	g := newGuard(ctx, c.stall)
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(g.ctx, trace), method, p.URL+path, bytes.NewReader(body))
@@ -120,7 +118,7 @@ func (c *Client) once(ctx context.Context, p Peer, method, path string, body []b
 		return nil, false, fmt.Errorf("call peer: %w", err)
 	}
 	// Below http.Client, which would follow redirects: a peer has none to give.
-	res, err := t.RoundTrip(req)
+	res, err := c.transport(p.ID).RoundTrip(req)
 	g.pause()
 	if err != nil {
 		err = g.explain(err)

@@ -131,7 +131,7 @@ func TestClientRefusesBadAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := liar(t, someone(t), c.answer)
-			_, err := newClient(t, someone(t)).Ping(t.Context(), p, []peer.Ping{{Bucket: noBucket(t), Link: link}})
+			_, err := newClient(t, someone(t)).Ping(t.Context(), p, []peer.Ping{{Bucket: noBucket(t), Link: bucket.Link{Cid: link}}})
 			if !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}

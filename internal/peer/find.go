@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -13,7 +12,7 @@ import (
 // minPrefix is how much of a peer ID a person must give.
 const minPrefix = 6
 
-const selectEntries = `SELECT peer_id, url, offers, added_at, last_seen, last_error FROM sync_peers `
+const selectEntries = `SELECT peer_id, url, offers, added_at, coalesce(last_seen, 0), coalesce(last_error, '') FROM sync_peers `
 
 // Get returns a peer's entry, or ErrUnknownPeer.
 func (b *Book) Get(ctx context.Context, id bucket.PeerID) (Entry, error) {
@@ -67,16 +66,15 @@ func (b *Book) query(ctx context.Context, query string, args ...any) ([]Entry, e
 		var (
 			e           Entry
 			id          string
-			added, seen sql.NullFloat64
-			lastError   sql.NullString
+			added, seen jobs.Seconds
 		)
-		if err := rows.Scan(&id, &e.URL, &e.Offers, &added, &seen, &lastError); err != nil {
+		if err := rows.Scan(&id, &e.URL, &e.Offers, &added, &seen, &e.LastError); err != nil {
 			return nil, err
 		}
 		if e.ID, err = bucket.ParsePeerID(id); err != nil {
 			return nil, fmt.Errorf("sync_peers: %w", err)
 		}
-		e.AddedAt, e.LastSeen, e.LastError = jobs.Seconds(added.Float64).Time(), jobs.Seconds(seen.Float64).Time(), lastError.String
+		e.AddedAt, e.LastSeen = added.Time(), seen.Time()
 		es = append(es, e)
 	}
 	return es, rows.Err()

@@ -63,9 +63,9 @@ func (s *Server) serveLinks(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
-	answer := linksJSON{Links: make([]link, len(chain))}
+	answer := linksJSON{Links: make([]bucket.Link, len(chain))}
 	for i, c := range chain {
-		answer.Links[i] = link(c)
+		answer.Links[i] = bucket.Link{Cid: c}
 	}
 	s.reply(w, r, answer)
 }

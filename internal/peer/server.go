@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,14 +56,14 @@ func NewServer(o Options) (*Server, error) {
 	if o.Rate < 0 || o.Burst < 0 || o.Concurrent < 0 || o.Drain < 0 {
 		return nil, errors.New("peer.Options: a limit is negative")
 	}
-	o.Rate = orDefault(o.Rate, 2000)
-	o.Burst = orDefault(o.Burst, 4000)
-	o.Concurrent = orDefault(o.Concurrent, 128)
-	o.Drain = orDefault(o.Drain, 5*time.Second)
+	o.Rate = cmp.Or(o.Rate, 2000)
+	o.Burst = cmp.Or(o.Burst, 4000)
+	o.Concurrent = cmp.Or(o.Concurrent, 128)
+	o.Drain = cmp.Or(o.Drain, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
-	tlsConfig, err := serverTLS(o.Identity)
+	cert, err := o.Identity.certificate()
 	if err != nil {
 		return nil, fmt.Errorf("peer server: %w", err)
 	}
@@ -76,7 +77,7 @@ func NewServer(o Options) (*Server, error) {
 	s.mux.HandleFunc("POST /v1/ping", s.servePing)
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.admit),
-		TLSConfig:         tlsConfig,
+		TLSConfig:         serverTLS(cert),
 		Protocols:         onlyHTTP2(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -119,12 +120,4 @@ func onlyHTTP2() *http.Protocols {
 	var p http.Protocols
 	p.SetHTTP2(true)
 	return &p
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }

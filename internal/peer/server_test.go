@@ -206,7 +206,7 @@ func TestLinksComeInPages(t *testing.T) {
 
 func TestPing(t *testing.T) {
 	friend := someone(t)
-	link := blob.Sum(blob.DagCBOR, []byte("a head"))
+	link := bucket.Link{Cid: blob.Sum(blob.DagCBOR, []byte("a head"))}
 	asked := make(chan []peer.Ping, 10)
 	h := newHome(t, func(o *peer.Options) {
 		o.Ping = func(_ context.Context, from bucket.PeerID, pings []peer.Ping) ([]peer.Pong, error) {

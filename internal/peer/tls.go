@@ -20,16 +20,16 @@ const alpn = "h2"
 
 // serverTLS asks every caller for a certificate and takes the key in it. Whether
 // that key may ask for anything is decided at each request.
-func serverTLS(id Identity) (*tls.Config, error) {
-	return baseTLS(id, func(cs tls.ConnectionState) error {
+func serverTLS(own tls.Certificate) *tls.Config {
+	return baseTLS(own, func(cs tls.ConnectionState) error {
 		_, err := keyOf(cs)
 		return err
 	})
 }
 
 // clientTLS talks to the holder of want's key and to nobody else.
-func clientTLS(id Identity, want bucket.PeerID) (*tls.Config, error) {
-	return baseTLS(id, func(cs tls.ConnectionState) error {
+func clientTLS(own tls.Certificate, want bucket.PeerID) *tls.Config {
+	return baseTLS(own, func(cs tls.ConnectionState) error {
 		got, err := keyOf(cs)
 		if err == nil && got != want {
 			err = fmt.Errorf("%w: %s answers there", ErrWrongKey, got)
@@ -38,13 +38,9 @@ func clientTLS(id Identity, want bucket.PeerID) (*tls.Config, error) {
 	})
 }
 
-func baseTLS(id Identity, verify func(tls.ConnectionState) error) (*tls.Config, error) {
-	cert, err := id.certificate()
-	if err != nil {
-		return nil, err
-	}
+func baseTLS(own tls.Certificate, verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
+		Certificates: []tls.Certificate{own},
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{alpn},
 		ClientAuth:   tls.RequireAnyClientCert,
@@ -54,7 +50,7 @@ func baseTLS(id Identity, verify func(tls.ConnectionState) error) (*tls.Config, 
 		VerifyConnection:   verify,
 		// A ticket would let a connection begin without a proof of the key.
 		SessionTicketsDisabled: true,
-	}, nil
+	}
 }
 
 // keyOf returns whose connection it is: the key of a self-signed Ed25519

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ipfs/go-cid"
-
-	"github.com/shoal-project/shoal/internal/blob"
 	"github.com/shoal-project/shoal/internal/bucket"
 )
 
@@ -27,9 +24,9 @@ const rawType = "application/vnd.ipld.raw"
 
 // Ping says which version of a bucket its sender stands at.
 type Ping struct {
-	Bucket bucket.ID
-	Link   cid.Cid
-	Height int64
+	Bucket bucket.ID   `json:"bucket"`
+	Link   bucket.Link `json:"link"`
+	Height int64       `json:"height"`
 }
 
 // Status is how the responder's head compares with the one in the ping.
@@ -47,70 +44,31 @@ const (
 // Pong answers one ping. Link and Height are the responder's head; they are
 // zero when Status is Unknown.
 type Pong struct {
-	Status Status
-	Link   cid.Cid
-	Height int64
-}
-
-type pingJSON struct {
-	Bucket bucket.ID `json:"bucket"`
-	Link   link      `json:"link"`
-	Height int64     `json:"height"`
-}
-
-type pongJSON struct {
-	Status Status `json:"status"`
-	Link   link   `json:"link,omitzero"`
-	Height int64  `json:"height"`
+	Status Status      `json:"status"`
+	Link   bucket.Link `json:"link,omitzero"`
+	Height int64       `json:"height"`
 }
 
 type linksJSON struct {
-	Links []link `json:"links"`
+	Links []bucket.Link `json:"links"`
 }
 
-// MarshalJSON writes {"bucket":…,"link":…,"height":…}.
-func (p Ping) MarshalJSON() ([]byte, error) {
-	return json.Marshal(pingJSON{p.Bucket, link(p.Link), p.Height})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes and refuses what lacks an ID
-// or a link.
+// UnmarshalJSON refuses a ping that lacks an ID or a link.
 func (p *Ping) UnmarshalJSON(text []byte) error {
-	var w pingJSON
-	err := json.Unmarshal(text, &w)
-	*p = Ping{Bucket: w.Bucket, Link: cid.Cid(w.Link), Height: w.Height}
+	type plain Ping // without this method
+	err := json.Unmarshal(text, (*plain)(p))
 	if err == nil && (p.Bucket == bucket.ID{} || !p.Link.Defined() || p.Height < 0) {
 		err = errors.New("a ping without bucket, link or height")
 	}
 	return err
 }
 
-// MarshalJSON writes {"status":…,"link":…,"height":…}, without a link when
-// there is none.
-func (p Pong) MarshalJSON() ([]byte, error) {
-	return json.Marshal(pongJSON{p.Status, link(p.Link), p.Height})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes and refuses a head without
-// a link.
+// UnmarshalJSON refuses a head without a link.
 func (p *Pong) UnmarshalJSON(text []byte) error {
-	var w pongJSON
-	err := json.Unmarshal(text, &w)
-	*p = Pong{Status: w.Status, Link: cid.Cid(w.Link), Height: w.Height}
+	type plain Pong // without this method
+	err := json.Unmarshal(text, (*plain)(p))
 	if err == nil && p.Status != Unknown && (!p.Link.Defined() || p.Height < 0) {
 		err = fmt.Errorf("%q without a head", p.Status)
 	}
-	return err
-}
-
-// link is a CID that JSON writes as plain text, and reads only in the one form
-// that blobs have.
-type link cid.Cid
-
-func (l link) MarshalText() ([]byte, error) { return []byte(cid.Cid(l).String()), nil }
-
-func (l *link) UnmarshalText(text []byte) error {
-	c, err := blob.Parse(string(text))
-	*l = link(c)
 	return err
 }
