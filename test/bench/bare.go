@@ -77,7 +77,6 @@ func bare(r role, s stage) (report, error) {
 		}
 		out.Jobs += done
 		out.End = time.Now()
-		out.Turns++
 		if len(jobs) == 0 {
 			return out, nil
 		}

@@ -55,16 +55,17 @@ func start(ctx context.Context, r role) (*process, error) {
 // begin has a process begin that is ready, or end that is idle.
 func (p *process) begin() error { return p.stdin.Close() }
 
-// usage asks an idle worker.
-func (p *process) usage() (u usage, err error) {
+// cpu asks an idle worker what it has used so far.
+func (p *process) cpu() (used time.Duration, err error) {
 	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
-		return u, err
+		return 0, err
 	}
 	line, err := p.lines.ReadBytes('\n')
 	if err != nil {
-		return u, fmt.Errorf("%s %d: %w", p.Kind, p.Number, err)
+		return 0, fmt.Errorf("%s %d: %w", p.Kind, p.Number, err)
 	}
-	return u, json.Unmarshal(line, &u)
+	err = json.Unmarshal(line, &used)
+	return used, err
 }
 
 // end waits for a process's end and returns its report.
@@ -72,9 +73,7 @@ func (p *process) end() (r report, err error) {
 	if err := json.NewDecoder(p.lines).Decode(&r); err != nil {
 		return r, fmt.Errorf("%s %d: %w", p.Kind, p.Number, errors.Join(err, p.cmd.Wait()))
 	}
-	err = p.cmd.Wait()
-	r.CPU = p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-	return r, err
+	return r, p.cmd.Wait()
 }
 
 // fleet is copies of this program that play one role. Whoever stops with an error
@@ -111,15 +110,14 @@ func (f fleet) finish() (reports []report, err error) {
 	return reports, nil
 }
 
-// usage is that of all idle workers together.
-func (f fleet) usage() (sum usage, err error) {
+// cpu is what all idle workers together have used so far.
+func (f fleet) cpu() (sum time.Duration, err error) {
 	for _, p := range f {
-		u, err := p.usage()
+		used, err := p.cpu()
 		if err != nil {
-			return sum, err
+			return 0, err
 		}
-		sum.CPU += u.CPU
-		sum.Jobs += u.Jobs
+		sum += used
 	}
 	return sum, nil
 }
@@ -135,8 +133,6 @@ func total(reports []report) (sum report) {
 			sum.End = r.End
 		}
 		sum.Jobs += r.Jobs
-		sum.Turns += r.Turns
-		sum.CPU += r.CPU
 	}
 	return sum
 }

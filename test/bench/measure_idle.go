@@ -195,7 +195,7 @@ func untilCompleted(ctx context.Context, q jobs.Inspector, id int64) error {
 
 // cost is what a fleet uses meanwhile, and how many commits the file sees.
 func (f fleet) cost(db string, meanwhile func() error) (used time.Duration, written uint32, err error) {
-	before, err := f.usage()
+	before, err := f.cpu()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -210,8 +210,8 @@ func (f fleet) cost(db string, meanwhile func() error) (used time.Duration, writ
 	if err != nil {
 		return 0, 0, err
 	}
-	after, err := f.usage()
-	return after.CPU - before.CPU, last - first, err
+	after, err := f.cpu()
+	return after - before, last - first, err
 }
 
 // commits is SQLite's own count, seen from outside: iChange of

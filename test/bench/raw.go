@@ -168,7 +168,6 @@ func locker(r role, s stage) (out report, err error) {
 			if err := conn.Exec(`ROLLBACK`); err != nil {
 				return out, err
 			}
-			out.Turns++
 			since = time.Time{}
 		case !isBusy(err):
 			return out, err

@@ -27,9 +27,7 @@ type role struct {
 // report is what a process says at its end.
 type report struct {
 	Jobs       int
-	Begin, End time.Time // when it was told to begin; its last commit
-	Turns      int       // transactions
-	CPU        time.Duration
+	Begin, End time.Time              // when it was told to begin; its last commit
 	Claims     *hdrhistogram.Snapshot `json:",omitempty"` // microseconds, of the turns that claimed something
 	// Memory is the most that the process ever had, in bytes: after a fifth of its
 	// Jobs, and at its end; 0: it can't be told.

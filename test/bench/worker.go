@@ -37,14 +37,8 @@ func worker(r role, s stage) (report, error) {
 	return c.end(err)
 }
 
-// usage is what an idle worker answers to a line on its input.
-type usage struct {
-	CPU  time.Duration
-	Jobs int // handlers that were called
-}
-
 // idle is a worker that stays until its input ends, and notes when its handlers
-// began.
+// began. To a line on its input it answers how much CPU it has used.
 func idle(r role, s stage) (report, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -77,12 +71,9 @@ func idle(r role, s stage) (report, error) {
 				cancel(err)
 				return
 			}
-			mu.Lock()
-			u := usage{Jobs: len(at)}
-			mu.Unlock()
-			var err error
-			if u.CPU, err = cpu(); err == nil {
-				err = json.NewEncoder(s.out).Encode(u)
+			used, err := cpu()
+			if err == nil {
+				err = json.NewEncoder(s.out).Encode(used)
 			}
 			if err != nil {
 				cancel(err)
@@ -176,7 +167,6 @@ func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) 
 	}
 	before := s.Jobs
 	s.Jobs += len(outcomes) - len(turn.Rejected)
-	s.Turns++
 	if fifth := s.most / 5; before < fifth && s.Jobs >= fifth {
 		s.Memory[0] = peakMemory()
 	}
