@@ -52,9 +52,7 @@ func (s *loadSum) mark(f *loadFile) (err error) {
 	s.first.completed, s.last.completed, s.lineTime = newLoadTimes(), newLoadTimes(), newLoadTimes()
 	s.began = time.Now()
 	s.lineAt = s.began
-	if s.begin, err = monotonic(); err != nil {
-		return err
-	}
+	s.begin = monotonic()
 	s.commits, err = commits(f.path)
 	return err
 }

@@ -37,10 +37,7 @@ func (b *bench) starts(ctx context.Context, g *group) error {
 			if err != nil {
 				return err
 			}
-			begin, err := monotonic()
-			if err != nil {
-				return err
-			}
+			begin := monotonic()
 			f, err := startFleet(ctx, 1, role{Kind: "first", DB: db})
 			if err != nil {
 				return err
