@@ -52,9 +52,6 @@ func start(ctx context.Context, r role) (*process, error) {
 	return p, nil
 }
 
-// begin has a process begin that is ready, or end that is idle.
-func (p *process) begin() error { return p.stdin.Close() }
-
 // cpu asks an idle worker what it has used so far.
 func (p *process) cpu() (used time.Duration, err error) {
 	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
@@ -96,7 +93,7 @@ func startFleet(ctx context.Context, n int, r role) (all fleet, err error) {
 // finish has them all begin, or end that are idle, and returns their reports.
 func (f fleet) finish() (reports []report, err error) {
 	for _, p := range f {
-		if err := p.begin(); err != nil {
+		if err := p.stdin.Close(); err != nil {
 			return nil, err
 		}
 	}
@@ -108,6 +105,19 @@ func (f fleet) finish() (reports []report, err error) {
 		reports = append(reports, r)
 	}
 	return reports, nil
+}
+
+// alone has one process play a role from its beginning to its end.
+func alone(ctx context.Context, r role) (report, error) {
+	f, err := startFleet(ctx, 1, r)
+	if err != nil {
+		return report{}, err
+	}
+	reports, err := f.finish()
+	if err != nil {
+		return report{}, err
+	}
+	return reports[0], nil
 }
 
 // cpu is what all idle workers together have used so far.

@@ -66,11 +66,7 @@ func (b *bench) wakes(ctx context.Context, r role) (waits, beyond []float64, err
 		}
 		<-time.After(b.Settle)
 		r.DB = db
-		producers, err := startFleet(ctx, 1, r)
-		if err != nil {
-			return err
-		}
-		returned, err := producers.finish()
+		returned, err := alone(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -81,7 +77,7 @@ func (b *bench) wakes(ctx context.Context, r role) (waits, beyond []float64, err
 		}
 		for _, r := range began {
 			for id, at := range r.At {
-				wait := at - returned[0].At[id]
+				wait := at - returned.At[id]
 				waits = append(waits, float64(wait)/1e6)
 				beyond = append(beyond, max(0, float64(wait-r.Took[id].Nanoseconds())/1e6))
 			}

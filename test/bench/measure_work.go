@@ -38,21 +38,6 @@ func one(ctx context.Context, b *bench, g *group) error {
 // many is throughput over processes.
 func many(ctx context.Context, b *bench, g *group) error {
 	ours, theirs := line{Name: "Shoal"}, line{Name: "bare loops"}
-	compare := func(n, rounds, jobs int) (worker, bare, shares []float64, err error) {
-		for range rounds {
-			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: 50, Jobs: jobs})
-			if err != nil {
-				return nil, nil, nil, err
-			}
-			bare = append(bare, total(reports).rate())
-			if reports, err = b.work(ctx, n, role{Kind: "worker", Slots: 50, Jobs: jobs}); err != nil {
-				return nil, nil, nil, err
-			}
-			worker = append(worker, total(reports).rate())
-			shares = append(shares, least(reports))
-		}
-		return worker, bare, shares, nil
-	}
 	eight := slices.Max(b.Processes)
 	if slices.Contains(b.Processes, 8) {
 		eight = 8
@@ -63,9 +48,18 @@ func many(ctx context.Context, b *bench, g *group) error {
 		if n == eight {
 			rounds, jobs = b.Rounds, b.Jobs
 		}
-		worker, bare, shares, err := compare(n, rounds, jobs)
-		if err != nil {
-			return err
+		var worker, bare, shares []float64
+		for range rounds {
+			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: 50, Jobs: jobs})
+			if err != nil {
+				return err
+			}
+			bare = append(bare, total(reports).rate())
+			if reports, err = b.work(ctx, n, role{Kind: "worker", Slots: 50, Jobs: jobs}); err != nil {
+				return err
+			}
+			worker = append(worker, total(reports).rate())
+			shares = append(shares, least(reports))
 		}
 		ours.Points = append(ours.Points, [2]float64{float64(n), middle(worker)})
 		theirs.Points = append(theirs.Points, [2]float64{float64(n), middle(bare)})
