@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -96,12 +97,7 @@ const insertJob = `INSERT INTO sync_jobs (job_type, payload, created_at, priorit
 	VALUES (?1, ?2, ?3, 0, 'default', ?3, 1, NULL, NULL, NULL)`
 
 // inserts is the limit of enqueueing in batches: 1,000 rows a transaction.
-func inserts(r role, s stage) (report, error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer conn.Close()
+func inserts(r role, s stage, conn *sqlite3.Conn) (report, error) {
 	insert, _, err := conn.PrepareFlags(insertJob, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return report{}, err
@@ -133,12 +129,7 @@ func inserts(r role, s stage) (report, error) {
 
 // foreigner is another program: its inserts name a type and a payload, each is a
 // transaction of its own, and nobody else is told.
-func foreigner(r role, s stage) (report, error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer conn.Close()
+func foreigner(r role, s stage, conn *sqlite3.Conn) (report, error) {
 	return produce(r, s, func() (int64, error) {
 		err := conn.Exec(`INSERT INTO sync_jobs (job_type, payload) VALUES ('` + noop + `', '0')`)
 		return conn.LastInsertRowID(), err
@@ -147,12 +138,7 @@ func foreigner(r role, s stage) (report, error) {
 
 // locker takes the write lock and lets go of it, over and over, and reports how
 // long others have kept it waiting at the most.
-func locker(r role, s stage) (out report, err error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return out, err
-	}
-	defer conn.Close()
+func locker(_ role, s stage, conn *sqlite3.Conn) (out report, err error) {
 	over := make(chan error, 1)
 	s.ready()
 	go func() { over <- s.over() }()
@@ -169,7 +155,7 @@ func locker(r role, s stage) (out report, err error) {
 				return out, err
 			}
 			since = time.Time{}
-		case !isBusy(err):
+		case !errors.Is(err, sqlite3.BUSY):
 			return out, err
 		}
 		select {

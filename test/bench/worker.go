@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -16,14 +16,9 @@ import (
 
 // worker is a worker as any program has it: a typed handler, and the options'
 // defaults. It ends when nothing is left, or after so many jobs.
-func worker(r role, s stage) (report, error) {
+func worker(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
 	c := newCounted(q, r.Jobs, cancel)
 	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
 	jobs.Handle(w, noop, func(ctx context.Context, j *jobs.Job[int]) error {
@@ -33,82 +28,62 @@ func worker(r role, s stage) (report, error) {
 		return report{}, err
 	}
 	c.Begin = time.Now()
-	err = w.Run(ctx)
-	return c.end(err)
+	return c.end(w.Run(ctx))
 }
 
 // idle is a worker that stays until its input ends, and notes when its handlers
 // began. To a line on its input it answers how much CPU it has used.
-func idle(r role, s stage) (report, error) {
+func idle(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
 	c := newCounted(q, 0, nil)
-	c.Took = make(map[int64]time.Duration)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: max(r.Slots, 1), Poll: r.Poll, Joined: s.ready})
+	c.At, c.Took = make(map[int64]int64), make(map[int64]time.Duration)
+	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: 1, Poll: r.Poll, Joined: s.ready})
 	var mu sync.Mutex
-	at := make(map[int64]int64)
 	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
 		now := monotonic()
 		mu.Lock()
 		defer mu.Unlock()
-		if _, again := at[j.ID]; again {
+		if _, again := c.At[j.ID]; again {
 			return errors.New("this job ran before")
 		}
-		at[j.ID] = now
+		c.At[j.ID] = now
 		return nil
 	})
-	go func() {
-		for {
-			if _, err := s.in.ReadString('\n'); err != nil {
-				if errors.Is(err, io.EOF) {
-					err = nil
-				}
-				cancel(err)
-				return
-			}
-			used, err := cpu()
-			if err == nil {
-				err = json.NewEncoder(s.out).Encode(used)
-			}
-			if err != nil {
-				cancel(err)
-				return
-			}
-		}
-	}()
-	c.Begin = time.Now()
-	err = w.Run(ctx)
+	go func() { cancel(s.tellCPU()) }()
+	err := w.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	c.At = at
-	return c.end(err)
+	return c.report, err
 }
 
-// first is a worker that begins at once and notes when its first handler was
-// called.
-func first(r role, s stage) (report, error) {
-	s.ready()
-	ctx := context.Background()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
-	c := newCounted(q, 0, nil)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{UntilEmpty: true, Concurrency: 1})
-	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
-		if c.At == nil {
-			c.At = map[int64]int64{j.ID: monotonic()}
+// tellCPU answers each line of the input, until that ends.
+func (s stage) tellCPU() error {
+	lines := bufio.NewScanner(s.in)
+	for lines.Scan() {
+		used, err := cpu()
+		if err == nil {
+			err = json.NewEncoder(s.out).Encode(used)
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// first is a worker that begins at once and notes when its handler was called for
+// the one job that there is.
+func first(_ role, s stage, q store.Store) (out report, err error) {
+	s.ready()
+	w := jobs.NewWorker(q, jobs.WorkerOptions{UntilEmpty: true, Concurrency: 1})
+	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
+		out.At = map[int64]int64{j.ID: monotonic()}
 		return nil
 	})
-	return c.end(w.Run(ctx))
+	err = w.Run(context.Background())
+	return out, err
 }
 
 // counted is a store whose seats count what their turns do.
