@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,27 +30,18 @@ func cpu() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
 }
 
-// peakMemory is the most memory that this process ever had, in bytes; 0: it can't
-// be told.
-func peakMemory() int64 { return peakOf(os.Getpid()) }
-
-// peakOf is not ru_maxrss: there the kernel counts what the parent had when it
-// made the process.
-func peakOf(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
+// memoryOf is VmRSS, what a process has in memory now, or VmHWM, the most that it
+// ever had, in bytes; 0: it can't be told. ru_maxrss is no substitute: there the
+// kernel counts what the parent had when it made the process.
+func memoryOf(pid int, field string) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	var kib int64
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			_, _ = fmt.Sscan(value, &kib)
 		}
 	}
-	return 0
+	return kib << 10
 }
 
 // machine is what was measured on. What can't be told is "unknown".

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func newCounted(q jobs.Store, most int, enough func()) *counted {
 }
 
 func (c *counted) end(err error) (report, error) {
-	c.Memory[1] = peakMemory()
+	c.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
 	c.Claims = c.claims.Export()
 	return c.report, err
 }
@@ -142,7 +143,7 @@ func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) 
 	before := s.Jobs
 	s.Jobs += len(outcomes) - len(turn.Rejected)
 	if fifth := s.most / 5; before < fifth && s.Jobs >= fifth {
-		s.Memory[0] = peakMemory()
+		s.Memory[0] = memoryOf(os.Getpid(), "VmHWM")
 	}
 	if s.most > 0 && before < s.most && s.Jobs >= s.most {
 		s.enough()
