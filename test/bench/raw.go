@@ -51,17 +51,19 @@ func step(s *sqlite3.Stmt, row func(*sqlite3.Stmt), args ...any) error {
 	return s.Reset()
 }
 
-// ask is the one number that a query returns.
-func ask(conn *sqlite3.Conn, query string) (n int64, err error) {
+// numbers are those in the one row of a query.
+func numbers(conn *sqlite3.Conn, query string) (list []int64, err error) {
 	s, _, err := conn.Prepare(query)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.Close()
 	if s.Step() {
-		n = s.ColumnInt64(0)
+		for i := range s.ColumnCount() {
+			list = append(list, s.ColumnInt64(i))
+		}
 	}
-	return n, s.Err()
+	return list, s.Err()
 }
 
 // count is what a query counts, asked of the file itself and not of Shoal.
@@ -71,8 +73,11 @@ func count(db, query string) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	n, err := ask(conn, query)
-	return int(n), err
+	n, err := numbers(conn, query)
+	if err != nil {
+		return 0, err
+	}
+	return int(n[0]), nil
 }
 
 // once returns an error unless so many jobs were completed, each at its first

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ncruces/go-sqlite3/driver"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,7 +57,7 @@ type machine struct {
 	Date       string `json:"date"`
 }
 
-func machineOf(ctx context.Context, dir, sqlite string) machine {
+func machineOf(ctx context.Context, dir string) machine {
 	program := func(name string, args ...string) string {
 		out, err := exec.CommandContext(ctx, name, args...).Output()
 		if err != nil || len(out) == 0 {
@@ -65,11 +66,15 @@ func machineOf(ctx context.Context, dir, sqlite string) machine {
 		return strings.TrimSpace(string(out))
 	}
 	m := machine{
-		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: sqlite,
+		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: "unknown",
 		Kernel:     program("uname", "-sr"),
 		FileSystem: program("findmnt", "-n", "-o", "FSTYPE", "-T", dir),
 		Commit:     program("git", "rev-parse", "--short", "HEAD"),
 		Date:       time.Now().UTC().Format(time.RFC3339),
+	}
+	if db, err := driver.Open(":memory:"); err == nil {
+		_ = db.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&m.SQLite)
+		db.Close()
 	}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
