@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // process is a copy of this program that plays a role.
@@ -149,22 +147,3 @@ func total(reports []report) (sum report) {
 
 // rate is a report's jobs a second.
 func (r report) rate() float64 { return float64(r.Jobs) / r.End.Sub(r.Begin).Seconds() }
-
-// newHistogram is of microseconds, up to a minute, with two digits.
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60e6, 2) }
-
-// record counts what took longer than a minute as a minute.
-func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(max(1, min(d.Microseconds(), 60e6)))
-}
-
-// claims is all reports' claims in one histogram.
-func claims(reports []report) *hdrhistogram.Histogram {
-	h := newHistogram()
-	for _, r := range reports {
-		if r.Claims != nil {
-			h.Merge(hdrhistogram.Import(r.Claims))
-		}
-	}
-	return h
-}

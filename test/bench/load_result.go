@@ -50,7 +50,7 @@ type loadRow struct {
 	Max   int64 `json:"max"`
 }
 
-func (t loadTimes) row() loadRow {
+func (t times) row() loadRow {
 	return loadRow{
 		Count: t.TotalCount(), P50: t.ValueAtQuantile(50), P90: t.ValueAtQuantile(90),
 		P99: t.ValueAtQuantile(99), P999: t.ValueAtQuantile(99.9), Max: t.Max(),

@@ -16,7 +16,7 @@ type loadSum struct {
 	completed     int64  // acknowledged to workers
 	lastEnqueued  int64  // by monotonic
 	lastCompleted int64
-	times         map[string]loadTimes
+	times         map[string]times
 	walPeak       int64
 	size          int64 // of the database, when it was last looked at
 
@@ -26,12 +26,12 @@ type loadSum struct {
 	// Of the line of progress.
 	lineAt   time.Time
 	lineDone int64
-	lineTime loadTimes
+	lineTime times
 }
 
 // loadWindow is a part of a run.
 type loadWindow struct {
-	completed loadTimes
+	completed times
 	rss, n    int64 // sum of n reports of workers
 	size      int64 // of the database, at its end
 }
@@ -45,11 +45,11 @@ func (w *loadWindow) add(r loadReport) {
 
 // mark notes where it begins.
 func (s *loadSum) mark(f *loadFile) (err error) {
-	s.times = make(map[string]loadTimes)
+	s.times = make(map[string]times)
 	for _, what := range []string{timeEnqueue, timeStarted, timeCompleted, timeTurn} {
-		s.times[what] = newLoadTimes()
+		s.times[what] = newTimes()
 	}
-	s.first.completed, s.last.completed, s.lineTime = newLoadTimes(), newLoadTimes(), newLoadTimes()
+	s.first.completed, s.last.completed, s.lineTime = newTimes(), newTimes(), newTimes()
 	s.began = time.Now()
 	s.lineAt = s.began
 	s.begin = monotonic()

@@ -70,20 +70,22 @@ func many(ctx context.Context, b *bench, g *group) error {
 	}
 	most := slices.Max(b.Processes)
 	var small []float64
-	h := newHistogram()
+	claims := newTimes()
 	for range b.Rounds {
 		reports, err := b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs / 2})
 		if err != nil {
 			return err
 		}
 		small = append(small, total(reports).rate())
-		h.Merge(claims(reports))
+		for _, r := range reports {
+			claims.Merge(r.Claims.Histogram)
+		}
 	}
 	what := fmt.Sprintf("%d processes × 8", most)
 	g.add(median(what, small, "jobs/s"),
 		number(fmt.Sprintf("%s / %d processes × 50", what, eight), middle(small)/middle(atEight), "x").atLeast(0.5),
-		number(what+", wait for a claim, p50", float64(h.ValueAtQuantile(50))/1e3, "ms"),
-		number(what+", wait for a claim, p99", float64(h.ValueAtQuantile(99))/1e3, "ms"))
+		number(what+", wait for a claim, p50", float64(claims.ValueAtQuantile(50))/1e3, "ms"),
+		number(what+", wait for a claim, p99", float64(claims.ValueAtQuantile(99))/1e3, "ms"))
 	g.Picture = &picture{
 		Title: "No-op jobs a second over processes with 50 slots each, one file",
 		X:     "processes", Y: "jobs/s", LogX: true, Lines: []line{ours, theirs},

@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/shoal-project/shoal/pkg/store"
@@ -30,8 +29,8 @@ type role struct {
 // report is what a process says at its end.
 type report struct {
 	Jobs       int
-	Begin, End time.Time              // when it was told to begin; its last commit
-	Claims     *hdrhistogram.Snapshot `json:",omitempty"` // microseconds, of the turns that claimed something
+	Begin, End time.Time // when it was told to begin; its last commit
+	Claims     times     `json:",omitzero"` // of the turns that claimed something
 	// Memory is the most that the process ever had, in bytes: after a fifth of its
 	// Jobs, and at its end; 0: it can't be told.
 	Memory [2]int64

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
 )
@@ -29,7 +27,9 @@ func worker(r role, s stage, q store.Store) (report, error) {
 		return report{}, err
 	}
 	c.Begin = time.Now()
-	return c.end(w.Run(ctx))
+	err := w.Run(ctx)
+	c.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
+	return c.report, err
 }
 
 // idle is a worker that stays until its input ends, and notes when its handlers
@@ -93,19 +93,12 @@ type counted struct {
 	report
 	most   int
 	enough func()
-	claims *hdrhistogram.Histogram
 }
 
 // newCounted counts what a worker does and calls enough after so many jobs; 0:
 // never.
 func newCounted(q jobs.Store, most int, enough func()) *counted {
-	return &counted{Store: q, most: most, enough: enough, claims: newHistogram()}
-}
-
-func (c *counted) end(err error) (report, error) {
-	c.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
-	c.Claims = c.claims.Export()
-	return c.report, err
+	return &counted{Store: q, report: report{Claims: newTimes()}, most: most, enough: enough}
 }
 
 type countedSeat struct {
@@ -133,7 +126,7 @@ func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) 
 	}
 	s.End = time.Now()
 	if len(turn.Claimed) > 0 {
-		record(s.claims, s.End.Sub(start))
+		s.Claims.add(s.End.Sub(start))
 	}
 	for _, c := range turn.Claimed {
 		if s.Took != nil {
