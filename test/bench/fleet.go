@@ -8,42 +8,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"time"
 )
 
-// process is a copy of this program that plays a role.
+// process is a child that says when it is ready, and reports at its end.
 type process struct {
 	role
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines *bufio.Reader
+	child
+	lines *bufio.Reader // of stdout
 }
 
-// start starts a copy of this program and waits until it is ready.
+// start starts a process and waits until it is ready.
 func start(ctx context.Context, r role) (*process, error) {
-	text, err := json.Marshal(r)
+	c, err := startChild(ctx, os.Stderr, r, "role")
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{role: r, cmd: exec.CommandContext(ctx, self, "role", string(text))}
-	p.cmd.Stderr = os.Stderr
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.stdin, p.lines = stdin, bufio.NewReader(stdout)
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
+	p := &process{role: r, child: c, lines: bufio.NewReader(c.stdout)}
 	if _, err := p.lines.ReadString('\n'); err != nil {
 		return nil, fmt.Errorf("%s %d is not ready: %w", r.Kind, r.Number, errors.Join(err, p.cmd.Wait()))
 	}

@@ -1,17 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
-	"io"
-	"os"
-	"os/exec"
 )
 
 // loadProcess is one process of the fleet.
 type loadProcess struct {
 	loadRole
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
+	child
 	ready bool
 	ended bool
 }
@@ -24,33 +21,17 @@ type loadEvent struct {
 	err    error
 }
 
-// start starts a copy of this program, and has somebody listen to it.
-func (l *loadRun) start(kind string, number int) error {
+// start starts a process, and has somebody listen to it. Ctrl-C does not end it.
+func (l *loadRun) start(ctx context.Context, kind string, number int) error {
 	r := loadRole{Kind: kind, Number: number, loadOptions: l.loadOptions}
-	text, err := json.Marshal(r)
+	c, err := startChild(context.WithoutCancel(ctx), l.stderr, r, "load", "role")
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	p := &loadProcess{loadRole: r, cmd: exec.Command(self, "load", "role", string(text))}
-	p.cmd.Stderr = l.stderr
-	p.cmd.SysProcAttr = loadSysProcAttr()
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
+	p := &loadProcess{loadRole: r, child: c}
 	l.processes = append(l.processes, p)
 	go func() {
-		reports := json.NewDecoder(stdout)
+		reports := json.NewDecoder(p.stdout)
 		for {
 			e := loadEvent{loadProcess: p}
 			if reports.Decode(&e.report) != nil { // its end, which Wait tells more of

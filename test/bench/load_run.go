@@ -34,12 +34,12 @@ func (l *loadRun) run(ctx context.Context) error {
 	until := func(ok func() (bool, error)) error { return l.until(ctx, look.C, ok) }
 
 	for i := range l.Processes {
-		if err := l.start("worker", i); err != nil {
+		if err := l.start(ctx, "worker", i); err != nil {
 			return err
 		}
 	}
 	for i := range l.Producers {
-		if err := l.start("producer", i); err != nil {
+		if err := l.start(ctx, "producer", i); err != nil {
 			return err
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"syscall"
 )
 
-// loadSysProcAttr is how the load's processes are started: Ctrl-C is not for them, and
-// the kernel ends them with their parent.
-func loadSysProcAttr() *syscall.SysProcAttr {
+// childSysProcAttr is how children are started: Ctrl-C is not for them, and the
+// kernel ends them with their parent.
+func childSysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
