@@ -15,10 +15,10 @@ type loadProcess struct {
 
 // loadEvent is a process's report, or its end.
 type loadEvent struct {
-	*loadProcess
-	report loadReport
-	ended  bool
-	err    error
+	process *loadProcess
+	report  loadReport
+	ended   bool
+	err     error
 }
 
 // start starts a process, and has somebody listen to it. Ctrl-C does not end it.
@@ -33,47 +33,30 @@ func (l *loadRun) start(ctx context.Context, kind string, number int) error {
 	go func() {
 		reports := json.NewDecoder(p.stdout)
 		for {
-			e := loadEvent{loadProcess: p}
+			e := loadEvent{process: p}
 			if reports.Decode(&e.report) != nil { // its end, which Wait tells more of
 				break
 			}
 			l.events <- e
 		}
-		l.events <- loadEvent{loadProcess: p, ended: true, err: p.cmd.Wait()}
+		l.events <- loadEvent{process: p, ended: true, err: p.cmd.Wait()}
 	}()
 	return nil
 }
 
 // running are the processes of a kind that have not ended.
-func (l *loadRun) running(kind string) func(yield func(*loadProcess) bool) {
-	return func(yield func(*loadProcess) bool) {
-		for _, p := range l.processes {
-			if p.Kind == kind && !p.ended && !yield(p) {
-				return
-			}
-		}
-	}
-}
-
-func (l *loadRun) count(kind string) (n int) {
-	for range l.running(kind) {
-		n++
-	}
-	return n
-}
-
-func (l *loadRun) allReady() bool {
+func (l *loadRun) running(kind string) (list []*loadProcess) {
 	for _, p := range l.processes {
-		if !p.ready && !p.ended {
-			return false
+		if p.Kind == kind && !p.ended {
+			list = append(list, p)
 		}
 	}
-	return true
+	return list
 }
 
 // stop has all processes of a kind end.
 func (l *loadRun) stop(kind string) {
-	for p := range l.running(kind) {
+	for _, p := range l.running(kind) {
 		_ = p.stdin.Close() // it may have ended by itself
 	}
 }
@@ -85,9 +68,8 @@ func (l *loadRun) kill() {
 			_ = p.cmd.Process.Kill()
 		}
 	}
-	for l.count("worker")+l.count("producer") > 0 {
-		if e := <-l.events; e.ended {
-			e.loadProcess.ended = true
-		}
+	for len(l.running("worker"))+len(l.running("producer")) > 0 {
+		e := <-l.events
+		e.process.ended = e.ended
 	}
 }
