@@ -104,6 +104,9 @@ func whole(ctx context.Context, s sizes, only []string, dir, out string, stdout 
 	if work, err = filepath.Abs(work); err != nil {
 		return err
 	}
+	if out, err = filepath.Abs(out); err != nil {
+		return err
+	}
 	m := machineOf(ctx, work)
 	fmt.Fprintf(stdout, "%s\n%d cores, %s, databases on %s\n%s, SQLite %s, commit %s; medians of %d runs\n",
 		m.CPU, m.Cores, m.Kernel, m.FileSystem, m.Go, m.SQLite, m.Commit, s.Rounds)

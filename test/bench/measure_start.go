@@ -51,12 +51,8 @@ func (b *bench) starts(ctx context.Context, g *group) error {
 
 // imports is the memory of enqueuer enqueue --file.
 func (b *bench) imports(ctx context.Context, g *group) error {
-	module, err := moduleDir(ctx)
-	if err != nil {
-		return err
-	}
 	program := filepath.Join(b.dir, "enqueuer")
-	if err := build(ctx, module, program, "./cmd/enqueuer"); err != nil {
+	if err := build(ctx, ".", program, "./cmd/enqueuer"); err != nil {
 		return err
 	}
 	home := filepath.Join(b.dir, "import")

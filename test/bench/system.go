@@ -69,7 +69,7 @@ func machineOf(ctx context.Context, dir string) machine {
 		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: "unknown",
 		Kernel:     program("uname", "-sr"),
 		FileSystem: program("findmnt", "-n", "-o", "FSTYPE", "-T", dir),
-		Commit:     program("git", "rev-parse", "--short", "HEAD"),
+		Commit:     program("git", "-C", sources(), "rev-parse", "--short", "HEAD"),
 		Date:       time.Now().UTC().Format(time.RFC3339),
 	}
 	if db, err := driver.Open(":memory:"); err == nil {
@@ -87,20 +87,15 @@ func machineOf(ctx context.Context, dir string) machine {
 	return m
 }
 
-// moduleDir is where Shoal's sources are.
-func moduleDir(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	path := strings.TrimSpace(string(out))
-	if err == nil && (path == "" || path == os.DevNull) {
-		err = fmt.Errorf("this is no folder of Shoal's sources: start it with scripts/bench")
-	}
-	return filepath.Dir(path), err
+// sources is the folder of Shoal's sources that this program was built from.
+func sources() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// build builds a program of the module in dir.
+// build builds a program of the module in a folder of the sources.
 func build(ctx context.Context, dir, output, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", output, pkg)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(sources(), dir), "-o", output, pkg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s in %s: %w: %s", pkg, dir, err, out)
 	}
