@@ -1,8 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -71,27 +71,16 @@ func (m *loadMeter) report() error {
 
 // during reports while work works, and once more after it.
 func (m *loadMeter) during(every time.Duration, work func() error) error {
-	ctx, stop := context.WithCancel(context.Background())
-	var reports sync.WaitGroup
-	reports.Go(func() {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if m.report() != nil {
-					return // nobody listens: the parent is gone
-				}
-			case <-ctx.Done():
-				return
-			}
+	ended := make(chan error, 1)
+	go func() { ended <- work() }()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = m.report() // where nobody listens the parent is gone, with which the input ends
+		case err := <-ended:
+			return errors.Join(err, m.report())
 		}
-	})
-	err := work()
-	stop()
-	reports.Wait()
-	if e := m.report(); err == nil {
-		err = e
 	}
-	return err
 }

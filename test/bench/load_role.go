@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,15 +88,25 @@ func (o loadOptions) reportEvery() time.Duration {
 
 // work is a worker as any program has it.
 func (r loadRole) work(ctx context.Context, q jobs.Store, meter *loadMeter, stderr io.Writer) error {
-	m := &loadStore{Store: q, meter: meter, held: make(map[jobs.Ref]int64)}
+	var begun sync.Map // of a jobs.Ref: when it was to be enqueued
+	metered := watched{q, func(t seenTurn) {
+		meter.time(timeTurn, t.began, t.ended)
+		for _, o := range t.outcomes {
+			at, held := begun.LoadAndDelete(o.Ref)
+			if held && o.Status == jobs.Completed && !slices.Contains(t.Rejected, o.Ref) {
+				meter.time(timeCompleted, at.(int64), t.ended)
+				meter.count(t.ended)
+			}
+		}
+	}}
 	var ready error
-	w := jobs.NewWorker(m, jobs.WorkerOptions{
+	w := jobs.NewWorker(metered, jobs.WorkerOptions{
 		Concurrency: r.Slots, Drain: loadDrain, Logger: loadLog(stderr),
 		Joined: func() { ready = meter.ready() },
 	})
 	jobs.Handle(w, loadType, func(ctx context.Context, j *jobs.Job[loadPayload]) error {
 		meter.time(timeStarted, j.Payload.At, monotonic())
-		m.hold(jobs.Ref{ID: j.ID, Token: j.Token}, j.Payload.At)
+		begun.Store(jobs.Ref{ID: j.ID, Token: j.Token}, j.Payload.At)
 		if r.Work == 0 {
 			return nil
 		}

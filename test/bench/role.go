@@ -38,7 +38,7 @@ type report struct {
 	// kernel's monotonic clock, which all processes share: its handler began, or its
 	// enqueue returned.
 	At      map[int64]int64         `json:",omitempty"`
-	Took    map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, where that is asked for
+	Took    map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, of an idle worker
 	Longest time.Duration           // wait for the write lock
 }
 

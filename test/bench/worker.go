@@ -18,18 +18,32 @@ import (
 func worker(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	c := newCounted(q, r.Jobs, cancel)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
+	out := report{Claims: newTimes()}
+	counted := watched{q, func(t seenTurn) {
+		out.End = time.Now()
+		if len(t.Claimed) > 0 {
+			out.Claims.add(time.Duration(t.ended - t.began))
+		}
+		before := out.Jobs
+		out.Jobs += len(t.outcomes) - len(t.Rejected)
+		if fifth := r.Jobs / 5; before < fifth && out.Jobs >= fifth {
+			out.Memory[0] = memoryOf(os.Getpid(), "VmHWM")
+		}
+		if before < r.Jobs && out.Jobs >= r.Jobs {
+			cancel()
+		}
+	}}
+	w := jobs.NewWorker(counted, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
 	jobs.Handle(w, noop, func(ctx context.Context, j *jobs.Job[int]) error {
 		return nil
 	})
 	if err := s.begin(); err != nil {
 		return report{}, err
 	}
-	c.Begin = time.Now()
+	out.Begin = time.Now()
 	err := w.Run(ctx)
-	c.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
-	return c.report, err
+	out.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
+	return out, err
 }
 
 // idle is a worker that stays until its input ends, and notes when its handlers
@@ -37,18 +51,22 @@ func worker(r role, s stage, q store.Store) (report, error) {
 func idle(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	c := newCounted(q, 0, nil)
-	c.At, c.Took = make(map[int64]int64), make(map[int64]time.Duration)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: 1, Poll: r.Poll, Joined: s.ready})
+	out := report{At: make(map[int64]int64), Took: make(map[int64]time.Duration)}
+	timed := watched{q, func(t seenTurn) {
+		for _, c := range t.Claimed {
+			out.Took[c.ID] = time.Duration(t.ended - t.asked)
+		}
+	}}
+	w := jobs.NewWorker(timed, jobs.WorkerOptions{Concurrency: 1, Poll: r.Poll, Joined: s.ready})
 	var mu sync.Mutex
 	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
 		now := monotonic()
 		mu.Lock()
 		defer mu.Unlock()
-		if _, again := c.At[j.ID]; again {
+		if _, again := out.At[j.ID]; again {
 			return errors.New("this job ran before")
 		}
-		c.At[j.ID] = now
+		out.At[j.ID] = now
 		return nil
 	})
 	go func() { cancel(s.tellCPU()) }()
@@ -56,7 +74,7 @@ func idle(r role, s stage, q store.Store) (report, error) {
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	return c.report, err
+	return out, err
 }
 
 // tellCPU answers each line of the input, until that ends.
@@ -85,61 +103,4 @@ func first(_ role, s stage, q store.Store) (out report, err error) {
 	})
 	err = w.Run(context.Background())
 	return out, err
-}
-
-// counted is a store whose seats count what their turns do.
-type counted struct {
-	jobs.Store
-	report
-	most   int
-	enough func()
-}
-
-// newCounted counts what a worker does and calls enough after so many jobs; 0:
-// never.
-func newCounted(q jobs.Store, most int, enough func()) *counted {
-	return &counted{Store: q, report: report{Claims: newTimes()}, most: most, enough: enough}
-}
-
-type countedSeat struct {
-	jobs.Seat
-	*counted
-}
-
-func (c *counted) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
-	seat, err := c.Store.Join(ctx, who)
-	return countedSeat{seat, c}, err
-}
-
-// Turn is called by one goroutine.
-func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
-	start := time.Now()
-	var asked time.Time // the last time: in the transaction
-	var outcomes []jobs.Outcome
-	turn, err := s.Seat.Turn(ctx, func() (_ []jobs.Outcome, want jobs.Want) {
-		asked = time.Now()
-		outcomes, want = ask()
-		return outcomes, want
-	})
-	if err != nil || len(outcomes)+len(turn.Claimed) == 0 {
-		return turn, err
-	}
-	s.End = time.Now()
-	if len(turn.Claimed) > 0 {
-		s.Claims.add(s.End.Sub(start))
-	}
-	for _, c := range turn.Claimed {
-		if s.Took != nil {
-			s.Took[c.ID] = s.End.Sub(asked)
-		}
-	}
-	before := s.Jobs
-	s.Jobs += len(outcomes) - len(turn.Rejected)
-	if fifth := s.most / 5; before < fifth && s.Jobs >= fifth {
-		s.Memory[0] = memoryOf(os.Getpid(), "VmHWM")
-	}
-	if s.most > 0 && before < s.most && s.Jobs >= s.most {
-		s.enough()
-	}
-	return turn, nil
 }
