@@ -185,7 +185,6 @@ func (s *story) unseen(every time.Duration, until int64) (n int) {
 
 // checkDrains: who is told to end does so within its time to drain and a second.
 func (s *story) checkDrains() {
-	const drain = time.Second // see fleet.worker
 	limit := drain + time.Second
 	if raceDetector {
 		limit += time.Second

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func (f *fleet) killAll() {
 func (f *fleet) processes() []*process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]*process(nil), f.all...)
+	return slices.Clone(f.all)
 }
 
 func (f *fleet) note(op string, p *process, note string) {
@@ -107,8 +108,16 @@ func (f *fleet) random(name string) *rand.Rand {
 func (f *fleet) worker(place, n int) role {
 	return role{
 		Role: "worker", Name: fmt.Sprintf("worker-%d-%03d", place, n), DB: f.db, Dir: f.dir,
-		Queue: f.queue, Lease: f.lease, Poll: time.Second, Drain: time.Second,
-		Slots: 16, Ticks: f.ticks,
+		Queue: f.queue, Lease: f.lease, Ticks: f.ticks,
+	}
+}
+
+// producer is the role of the nth process that enqueues at a place.
+func (f *fleet) producer(place, n int) role {
+	name := fmt.Sprintf("producer-%d-%03d", place, n)
+	return role{
+		Role: "producer", Name: name, DB: f.db, Dir: f.dir,
+		Queue: f.queue, Seed: f.random(name).Uint64(), Rate: max(1, f.rate/f.producers),
 	}
 }
 
@@ -196,13 +205,7 @@ func (f *fleet) run(nemesis func()) {
 		f.attending.Go(func() { f.attend(place, f.worker) })
 	}
 	for place := range f.producers {
-		f.attending.Go(func() {
-			f.attend(place, func(place, n int) role {
-				name := fmt.Sprintf("producer-%d-%03d", place, n)
-				return role{Role: "producer", Name: name, DB: f.db, Dir: f.dir,
-					Queue: f.queue, Seed: f.random(name).Uint64(), Rate: max(1, f.rate/f.producers)}
-			})
-		})
+		f.attending.Go(func() { f.attend(place, f.producer) })
 	}
 	nemesis()
 	f.calm()

@@ -94,7 +94,7 @@ func (v *volume) restore(t *testing.T) {
 // TestPowerCut: what was acknowledged before a power cut is there after it, and
 // the file is whole. Each cut hits a fleet that enqueues and works.
 func TestPowerCut(t *testing.T) {
-	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture"}
+	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture", producers: 2, rate: 800}
 	binary := build(t)
 	v := newVolume(t)
 	o.db = filepath.Join(v.dir, "shoal.db")
@@ -106,10 +106,7 @@ func TestPowerCut(t *testing.T) {
 		f := newFleet(t, o, binary)
 		var up []*process
 		for place := range 2 {
-			up = append(up, start(t, binary, f.worker(place, cut), ""), start(t, binary, role{
-				Role: "producer", Name: fmt.Sprintf("producer-%d-%03d", place, cut), DB: o.db, Dir: f.dir,
-				Queue: o.queue, Seed: rng.Uint64(), Rate: 400,
-			}, ""))
+			up = append(up, start(t, binary, f.worker(place, cut), ""), start(t, binary, f.producer(place, cut), ""))
 		}
 		f.all = up
 		before := monotonic()
