@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3"
@@ -70,14 +71,13 @@ func (q *backliteQueue) how() string { return q.store.durable }
 
 // enqueue: "Bulk inserts" in Backlite's README; one Save is one transaction.
 func (q *backliteQueue) enqueue(ctx context.Context, jobs int) error {
-	tasks := make([]backlite.Task, min(jobs, batch))
-	for i := range tasks {
-		tasks[i] = backliteTask{}
+	all := slices.Repeat([]backlite.Task{backliteTask{}}, jobs)
+	for some := range slices.Chunk(all, batch) {
+		if _, err := q.client.Add(some...).Ctx(ctx).Save(); err != nil {
+			return err
+		}
 	}
-	return batches(jobs, func(size int) error {
-		_, err := q.client.Add(tasks[:size]...).Ctx(ctx).Save()
-		return err
-	})
+	return nil
 }
 
 // start hands over no deadline: the end of that context would be a hard stop

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -81,14 +82,13 @@ func (q *riverQueue) enqueue(ctx context.Context, jobs int) error {
 	if err != nil {
 		return err
 	}
-	params := make([]river.InsertManyParams, min(jobs, batch))
-	for i := range params {
-		params[i].Args = riverArgs{}
+	all := slices.Repeat([]river.InsertManyParams{{Args: riverArgs{}}}, jobs)
+	for some := range slices.Chunk(all, batch) {
+		if _, err := inserter.InsertManyFast(ctx, some); err != nil {
+			return err
+		}
 	}
-	return batches(jobs, func(size int) error {
-		_, err := inserter.InsertManyFast(ctx, params[:size])
-		return err
-	})
+	return nil
 }
 
 func (q *riverQueue) start(ctx context.Context) error { return q.client.Start(ctx) }

@@ -12,18 +12,6 @@ import (
 // many as River's own benchmark inserts at once (cmd/river/riverbench).
 const batch = 5000
 
-// batches calls insert with sizes of up to batch that sum up to jobs.
-func batches(jobs int, insert func(size int) error) error {
-	for jobs > 0 {
-		size := min(jobs, batch)
-		if err := insert(size); err != nil {
-			return err
-		}
-		jobs -= size
-	}
-	return nil
-}
-
 // sqliteStore is a library's file, and how durable that is.
 type sqliteStore struct {
 	*sql.DB
