@@ -31,17 +31,18 @@ const roleEnv = "SHOAL_TORTURE_ROLE"
 
 // role is what a process is to do.
 type role struct {
-	Role  string // worker or producer
-	Name  string
-	DB    string
+	Role string // worker, producer or racer
+	Name string
+
+	DB    string // these are the fleet's
 	Dir   string // of the histories, and of the wall clock
 	Queue string
-	Seed  uint64
 
 	Lease time.Duration   // of a worker
 	Ticks []time.Duration // intervals of its schedules
 
-	Rate int // of a producer, jobs a second
+	Seed uint64 // of a producer
+	Rate int    // jobs a second
 }
 
 // drain is what a worker's running jobs may take when it is told to end.
