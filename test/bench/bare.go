@@ -25,12 +25,7 @@ const (
 // claimed last and claims for all slots, in one durable transaction after the
 // other, with prepared statements and nothing around them: no handlers, no
 // leases that anybody renews, no history, no wake-up.
-func bare(r role, s stage) (report, error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer conn.Close()
+func bare(r role, s stage, conn *sqlite3.Conn) (report, error) {
 	finish, _, err := conn.PrepareFlags(bareFinish, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return report{}, err
@@ -77,7 +72,6 @@ func bare(r role, s stage) (report, error) {
 		}
 		out.Jobs += done
 		out.End = time.Now()
-		out.Turns++
 		if len(jobs) == 0 {
 			return out, nil
 		}

@@ -5,9 +5,11 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // figure is one measured number beside its goal.
@@ -51,7 +53,11 @@ func (f figure) atLeast(goal float64) figure {
 	return f
 }
 
+// atMost is no goal of what was not measured.
 func (f figure) atMost(goal float64) figure {
+	if f.Not != "" {
+		return f
+	}
 	reached := f.Value <= goal
 	f.AtMost, f.Reached = &goal, &reached
 	return f
@@ -85,18 +91,7 @@ func text(v float64, unit string) string {
 	if unit == "" {
 		digits = 0 // it counts
 	}
-	return thousands(strconv.FormatFloat(v, 'f', digits, 64))
-}
-
-func thousands(s string) string {
-	whole, fraction, _ := strings.Cut(s, ".")
-	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
-		whole = whole[:i] + "," + whole[i:]
-	}
-	if fraction == "" {
-		return whole
-	}
-	return whole + "." + fraction
+	return message.NewPrinter(language.English).Sprintf("%.*f", digits, v)
 }
 
 // row is a line of the table: 80 columns.

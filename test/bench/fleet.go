@@ -8,63 +8,40 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// process is a copy of this program that plays a role.
+// process is a child that says when it is ready, and reports at its end.
 type process struct {
 	role
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines *bufio.Reader
+	child
+	lines *bufio.Reader // of stdout
 }
 
-// start starts a copy of this program and waits until it is ready.
+// start starts a process and waits until it is ready.
 func start(ctx context.Context, r role) (*process, error) {
-	text, err := json.Marshal(r)
+	c, err := startChild(ctx, os.Stderr, r, "role")
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{role: r, cmd: exec.CommandContext(ctx, self, "role", string(text))}
-	p.cmd.Stderr = os.Stderr
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.stdin, p.lines = stdin, bufio.NewReader(stdout)
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
+	p := &process{role: r, child: c, lines: bufio.NewReader(c.stdout)}
 	if _, err := p.lines.ReadString('\n'); err != nil {
 		return nil, fmt.Errorf("%s %d is not ready: %w", r.Kind, r.Number, errors.Join(err, p.cmd.Wait()))
 	}
 	return p, nil
 }
 
-// begin has a process begin that is ready, or end that is idle.
-func (p *process) begin() error { return p.stdin.Close() }
-
-// usage asks an idle worker.
-func (p *process) usage() (u usage, err error) {
+// cpu asks an idle worker what it has used so far.
+func (p *process) cpu() (used time.Duration, err error) {
 	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
-		return u, err
+		return 0, err
 	}
 	line, err := p.lines.ReadBytes('\n')
 	if err != nil {
-		return u, fmt.Errorf("%s %d: %w", p.Kind, p.Number, err)
+		return 0, fmt.Errorf("%s %d: %w", p.Kind, p.Number, err)
 	}
-	return u, json.Unmarshal(line, &u)
+	err = json.Unmarshal(line, &used)
+	return used, err
 }
 
 // end waits for a process's end and returns its report.
@@ -72,9 +49,7 @@ func (p *process) end() (r report, err error) {
 	if err := json.NewDecoder(p.lines).Decode(&r); err != nil {
 		return r, fmt.Errorf("%s %d: %w", p.Kind, p.Number, errors.Join(err, p.cmd.Wait()))
 	}
-	err = p.cmd.Wait()
-	r.CPU = p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-	return r, err
+	return r, p.cmd.Wait()
 }
 
 // fleet is copies of this program that play one role. Whoever stops with an error
@@ -97,7 +72,7 @@ func startFleet(ctx context.Context, n int, r role) (all fleet, err error) {
 // finish has them all begin, or end that are idle, and returns their reports.
 func (f fleet) finish() (reports []report, err error) {
 	for _, p := range f {
-		if err := p.begin(); err != nil {
+		if err := p.stdin.Close(); err != nil {
 			return nil, err
 		}
 	}
@@ -111,15 +86,27 @@ func (f fleet) finish() (reports []report, err error) {
 	return reports, nil
 }
 
-// usage is that of all idle workers together.
-func (f fleet) usage() (sum usage, err error) {
+// alone has one process play a role from its beginning to its end.
+func alone(ctx context.Context, r role) (report, error) {
+	f, err := startFleet(ctx, 1, r)
+	if err != nil {
+		return report{}, err
+	}
+	reports, err := f.finish()
+	if err != nil {
+		return report{}, err
+	}
+	return reports[0], nil
+}
+
+// cpu is what all idle workers together have used so far.
+func (f fleet) cpu() (sum time.Duration, err error) {
 	for _, p := range f {
-		u, err := p.usage()
+		used, err := p.cpu()
 		if err != nil {
-			return sum, err
+			return 0, err
 		}
-		sum.CPU += u.CPU
-		sum.Jobs += u.Jobs
+		sum += used
 	}
 	return sum, nil
 }
@@ -135,30 +122,9 @@ func total(reports []report) (sum report) {
 			sum.End = r.End
 		}
 		sum.Jobs += r.Jobs
-		sum.Turns += r.Turns
-		sum.CPU += r.CPU
 	}
 	return sum
 }
 
 // rate is a report's jobs a second.
 func (r report) rate() float64 { return float64(r.Jobs) / r.End.Sub(r.Begin).Seconds() }
-
-// newHistogram is of microseconds, up to a minute, with two digits.
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60e6, 2) }
-
-// record counts what took longer than a minute as a minute.
-func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(max(1, min(d.Microseconds(), 60e6)))
-}
-
-// claims is all reports' claims in one histogram.
-func claims(reports []report) *hdrhistogram.Histogram {
-	h := newHistogram()
-	for _, r := range reports {
-		if r.Claims != nil {
-			h.Merge(hdrhistogram.Import(r.Claims))
-		}
-	}
-	return h
-}

@@ -138,11 +138,15 @@ func (o loadOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	file, err := openLoadFile(o.DB)
-	if err = errors.Join(err, q.Close()); err != nil {
+	if err := q.Close(); err != nil {
 		return err
 	}
-	defer file.close()
+	conn, err := openRaw(o.DB)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	file := &loadFile{path: o.DB, conn: conn}
 	there, err := file.census()
 	if err != nil {
 		return err

@@ -1,40 +1,22 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"time"
 
 	"github.com/ncruces/go-sqlite3"
 )
 
 // loadFile looks at the database from outside: with the driver alone, past all that
-// is Shoal's.
+// is Shoal's. It keeps the file in use: what is beside it, -shm and -wal, stays.
 type loadFile struct {
 	path string
 	conn *sqlite3.Conn
 }
 
-// openLoadFile opens a database that is there, and keeps it in use: its -shm file
-// stays.
-func openLoadFile(path string) (*loadFile, error) {
-	conn, err := sqlite3.OpenFlags("file:"+path, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
-	if err != nil {
-		return nil, err
-	}
-	err = errors.Join(conn.BusyTimeout(10*time.Second), conn.Exec(`SELECT count(*) FROM sync_jobs`))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return &loadFile{path: path, conn: conn}, nil
-}
-
-func (f *loadFile) close() { _ = f.conn.Close() }
-
 // sizes are those of the database, with what is in its -wal file alone as yet, and
 // of that file, in bytes.
 func (f *loadFile) sizes() (db, wal int64, err error) {
-	n, err := f.row(`SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`)
+	n, err := numbers(f.conn, `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -46,7 +28,7 @@ func (f *loadFile) sizes() (db, wal int64, err error) {
 
 // left says whether any job has not ended; each part of it is a look into an index.
 func (f *loadFile) left() (bool, error) {
-	n, err := f.row(`SELECT EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1)
+	n, err := numbers(f.conn, `SELECT EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1)
 		OR EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0)
 		OR EXISTS (SELECT 1 FROM sync_jobs WHERE status = 'running')`)
 	return err == nil && n[0] == 1, err
@@ -63,7 +45,7 @@ type loadCensus struct {
 }
 
 func (f *loadFile) census() (c loadCensus, err error) {
-	n, err := f.row(`SELECT count(*), count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'pending'),
+	n, err := numbers(f.conn, `SELECT count(*), count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'pending'),
 		count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE status = 'failed'),
 		count(*) FILTER (WHERE lease_token > 1), count(*) FILTER (WHERE status = 'completed'
 			AND attempts <> 1 + (SELECT count(*) FROM sync_job_errors e WHERE e.job_id = j.id)) FROM sync_jobs j`)
@@ -71,19 +53,4 @@ func (f *loadFile) census() (c loadCensus, err error) {
 		return c, err
 	}
 	return loadCensus{n[0], n[1], n[2], n[3], n[4], n[5], n[6]}, nil
-}
-
-// row is the one row of a query for numbers.
-func (f *loadFile) row(query string) (numbers []int64, err error) {
-	stmt, _, err := f.conn.Prepare(query)
-	if err != nil {
-		return nil, err
-	}
-	defer stmt.Close()
-	if stmt.Step() {
-		for i := range stmt.ColumnCount() {
-			numbers = append(numbers, stmt.ColumnInt64(i))
-		}
-	}
-	return numbers, stmt.Err()
 }

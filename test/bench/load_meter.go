@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // What is timed.
@@ -18,27 +16,13 @@ const (
 	timeTurn      = "turn"      // one that had something to say: the wait for the write lock, and the commit
 )
 
-// loadTimes is a histogram of microseconds up to an hour, to three digits.
-type loadTimes struct{ *hdrhistogram.Histogram }
-
-func newLoadTimes() loadTimes {
-	return loadTimes{hdrhistogram.New(1, time.Hour.Microseconds(), 3)}
-}
-
-func (t loadTimes) MarshalText() ([]byte, error) { return t.EncodeV2() }
-
-func (t *loadTimes) UnmarshalText(text []byte) (err error) {
-	t.Histogram, err = hdrhistogram.Decode(text)
-	return err
-}
-
 // loadReport is what a process has done since it last said so.
 type loadReport struct {
-	Ready bool                 // the first word: it is ready
-	Jobs  int64                // acknowledged as enqueued, or as completed
-	Last  int64                // when the last of them was, by monotonic
-	RSS   int64                // bytes in memory now
-	Times map[string]loadTimes // of timeEnqueue and so on
+	Ready bool             // the first word: it is ready
+	Jobs  int64            // acknowledged as enqueued, or as completed
+	Last  int64            // when the last of them was, by monotonic
+	RSS   int64            // bytes in memory now
+	Times map[string]times // of timeEnqueue and so on
 }
 
 // loadMeter measures in a process, and tells its parent from time to time: of a
@@ -57,13 +41,12 @@ func (m *loadMeter) time(what string, since, now int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.now.Times == nil {
-		m.now.Times = make(map[string]loadTimes)
+		m.now.Times = make(map[string]times)
 	}
 	if _, ok := m.now.Times[what]; !ok {
-		m.now.Times[what] = newLoadTimes()
+		m.now.Times[what] = newTimes()
 	}
-	t := m.now.Times[what]
-	_ = t.RecordValue(min(max(0, now-since)/1000, t.HighestTrackableValue())) // it is in range
+	m.now.Times[what].add(time.Duration(now - since))
 }
 
 // count counts a job at its end.
@@ -88,27 +71,16 @@ func (m *loadMeter) report() error {
 
 // during reports while work works, and once more after it.
 func (m *loadMeter) during(every time.Duration, work func() error) error {
-	ctx, stop := context.WithCancel(context.Background())
-	var reports sync.WaitGroup
-	reports.Go(func() {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if m.report() != nil {
-					return // nobody listens: the parent is gone
-				}
-			case <-ctx.Done():
-				return
-			}
+	ended := make(chan error, 1)
+	go func() { ended <- work() }()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = m.report() // where nobody listens the parent is gone, with which the input ends
+		case err := <-ended:
+			return errors.Join(err, m.report())
 		}
-	})
-	err := work()
-	stop()
-	reports.Wait()
-	if e := m.report(); err == nil {
-		err = e
 	}
-	return err
 }

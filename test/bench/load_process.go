@@ -1,98 +1,62 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
-	"io"
-	"os"
-	"os/exec"
 )
 
 // loadProcess is one process of the fleet.
 type loadProcess struct {
 	loadRole
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
+	child
 	ready bool
 	ended bool
 }
 
 // loadEvent is a process's report, or its end.
 type loadEvent struct {
-	*loadProcess
-	report loadReport
-	ended  bool
-	err    error
+	process *loadProcess
+	report  loadReport
+	ended   bool
+	err     error
 }
 
-// start starts a copy of this program, and has somebody listen to it.
-func (l *loadRun) start(kind string, number int) error {
+// start starts a process, and has somebody listen to it. Ctrl-C does not end it.
+func (l *loadRun) start(ctx context.Context, kind string, number int) error {
 	r := loadRole{Kind: kind, Number: number, loadOptions: l.loadOptions}
-	text, err := json.Marshal(r)
+	c, err := startChild(context.WithoutCancel(ctx), l.stderr, r, "load", "role")
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	p := &loadProcess{loadRole: r, cmd: exec.Command(self, "load", "role", string(text))}
-	p.cmd.Stderr = l.stderr
-	p.cmd.SysProcAttr = loadSysProcAttr()
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
+	p := &loadProcess{loadRole: r, child: c}
 	l.processes = append(l.processes, p)
 	go func() {
-		reports := json.NewDecoder(stdout)
+		reports := json.NewDecoder(p.stdout)
 		for {
-			e := loadEvent{loadProcess: p}
+			e := loadEvent{process: p}
 			if reports.Decode(&e.report) != nil { // its end, which Wait tells more of
 				break
 			}
 			l.events <- e
 		}
-		l.events <- loadEvent{loadProcess: p, ended: true, err: p.cmd.Wait()}
+		l.events <- loadEvent{process: p, ended: true, err: p.cmd.Wait()}
 	}()
 	return nil
 }
 
 // running are the processes of a kind that have not ended.
-func (l *loadRun) running(kind string) func(yield func(*loadProcess) bool) {
-	return func(yield func(*loadProcess) bool) {
-		for _, p := range l.processes {
-			if p.Kind == kind && !p.ended && !yield(p) {
-				return
-			}
-		}
-	}
-}
-
-func (l *loadRun) count(kind string) (n int) {
-	for range l.running(kind) {
-		n++
-	}
-	return n
-}
-
-func (l *loadRun) allReady() bool {
+func (l *loadRun) running(kind string) (list []*loadProcess) {
 	for _, p := range l.processes {
-		if !p.ready && !p.ended {
-			return false
+		if p.Kind == kind && !p.ended {
+			list = append(list, p)
 		}
 	}
-	return true
+	return list
 }
 
 // stop has all processes of a kind end.
 func (l *loadRun) stop(kind string) {
-	for p := range l.running(kind) {
+	for _, p := range l.running(kind) {
 		_ = p.stdin.Close() // it may have ended by itself
 	}
 }
@@ -104,9 +68,8 @@ func (l *loadRun) kill() {
 			_ = p.cmd.Process.Kill()
 		}
 	}
-	for l.count("worker")+l.count("producer") > 0 {
-		if e := <-l.events; e.ended {
-			e.loadProcess.ended = true
-		}
+	for len(l.running("worker"))+len(l.running("producer")) > 0 {
+		e := <-l.events
+		e.process.ended = e.ended
 	}
 }

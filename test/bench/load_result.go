@@ -50,7 +50,7 @@ type loadRow struct {
 	Max   int64 `json:"max"`
 }
 
-func (t loadTimes) row() loadRow {
+func (t times) row() loadRow {
 	return loadRow{
 		Count: t.TotalCount(), P50: t.ValueAtQuantile(50), P90: t.ValueAtQuantile(90),
 		P99: t.ValueAtQuantile(99), P999: t.ValueAtQuantile(99.9), Max: t.Max(),
@@ -80,7 +80,7 @@ func (l *loadRun) result() (r loadResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := l.look(l.file); err != nil {
+	if err := l.look(); err != nil {
 		return r, err
 	}
 	c, err := l.file.census()
@@ -89,9 +89,9 @@ func (l *loadRun) result() (r loadResult, err error) {
 	}
 	r = loadResult{
 		Processes: l.Processes, Slots: l.Slots, Work: l.Work.Seconds(),
-		Producers: l.Producers, Payload: l.Payload, Rate: l.Rate, Interrupted: !l.deadline.IsZero(),
+		Producers: l.Producers, Payload: l.Payload, Rate: l.Rate, Interrupted: l.interrupted(),
 		Enqueued: l.enqueued, Completed: c.Completed, Again: c.Again, Died: l.died,
-		Seconds: seconds(l.begin, l.lastCompleted), Commits: commits - l.loadSum.commits,
+		Seconds: seconds(l.begin, l.lastCompleted), Commits: commits - l.commitsBefore,
 		WALPeak: l.walPeak, DatabaseAtEnd: l.size,
 		EnqueueTimes: l.times[timeEnqueue].row(), StartedTimes: l.times[timeStarted].row(),
 		CompletedTimes: l.times[timeCompleted].row(), TurnTimes: l.times[timeTurn].row(),
@@ -121,11 +121,10 @@ func seconds(begin, end int64) float64 { return float64(max(0, end-begin)) / 1e9
 // a job whose worker died. What a worker was told in the second before it died,
 // nobody has heard of.
 func (l *loadRun) difference(c loadCensus) string {
-	interrupted := !l.deadline.IsZero()
 	switch {
 	case c.All != l.enqueued:
 		return fmt.Sprintf("%d jobs were acknowledged, %d are in the file", l.enqueued, c.All)
-	case c.Completed != c.All && !interrupted, c.Completed+c.Pending != c.All:
+	case c.Completed != c.All && !l.interrupted(), c.Completed+c.Pending != c.All:
 		return fmt.Sprintf("of %d jobs %d are completed, %d pending, %d running, %d failed", c.All, c.Completed, c.Pending, c.Running, c.Failed)
 	case l.completed > c.Completed, l.completed < c.Completed && l.died == 0:
 		return fmt.Sprintf("%d jobs were accepted as completed, %d are completed", l.completed, c.Completed)

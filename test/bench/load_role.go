@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,19 +88,25 @@ func (o loadOptions) reportEvery() time.Duration {
 
 // work is a worker as any program has it.
 func (r loadRole) work(ctx context.Context, q jobs.Store, meter *loadMeter, stderr io.Writer) error {
-	m := &loadStore{Store: q, meter: meter, held: make(map[jobs.Ref]int64)}
+	var begun sync.Map // of a jobs.Ref: when it was to be enqueued
+	metered := watched{q, func(t seenTurn) {
+		meter.time(timeTurn, t.began, t.ended)
+		for _, o := range t.outcomes {
+			at, held := begun.LoadAndDelete(o.Ref)
+			if held && o.Status == jobs.Completed && !slices.Contains(t.Rejected, o.Ref) {
+				meter.time(timeCompleted, at.(int64), t.ended)
+				meter.count(t.ended)
+			}
+		}
+	}}
 	var ready error
-	w := jobs.NewWorker(m, jobs.WorkerOptions{
+	w := jobs.NewWorker(metered, jobs.WorkerOptions{
 		Concurrency: r.Slots, Drain: loadDrain, Logger: loadLog(stderr),
 		Joined: func() { ready = meter.ready() },
 	})
 	jobs.Handle(w, loadType, func(ctx context.Context, j *jobs.Job[loadPayload]) error {
-		now, err := monotonic()
-		if err != nil {
-			return err
-		}
-		meter.time(timeStarted, j.Payload.At, now)
-		m.hold(jobs.Ref{ID: j.ID, Token: j.Token}, j.Payload.At)
+		meter.time(timeStarted, j.Payload.At, monotonic())
+		begun.Store(jobs.Ref{ID: j.ID, Token: j.Token}, j.Payload.At)
 		if r.Work == 0 {
 			return nil
 		}
@@ -126,10 +134,7 @@ func (r loadRole) produce(ctx context.Context, q jobs.Store, meter *loadMeter) e
 		share++
 	}
 	pad := strings.Repeat("x", r.Payload)
-	begin, err := monotonic()
-	if err != nil {
-		return err
-	}
+	begin := monotonic()
 	var next atomic.Int64
 	callers, ctx := errgroup.WithContext(ctx)
 	for range loadCallers {
@@ -139,9 +144,9 @@ func (r loadRole) produce(ctx context.Context, q jobs.Store, meter *loadMeter) e
 				if r.Duration == 0 && i >= share {
 					return nil
 				}
-				at, err := r.at(ctx, begin, i)
-				if err != nil || ctx.Err() != nil || r.Duration > 0 && at >= begin+r.Duration.Nanoseconds() {
-					return err
+				at := r.at(ctx, begin, i)
+				if ctx.Err() != nil || r.Duration > 0 && at >= begin+r.Duration.Nanoseconds() {
+					return nil
 				}
 				if err := r.enqueue(context.WithoutCancel(ctx), q, meter, at, pad); err != nil {
 					return fmt.Errorf("enqueue: %w", err)
@@ -155,14 +160,14 @@ func (r loadRole) produce(ctx context.Context, q jobs.Store, meter *loadMeter) e
 // at waits until the producer's job i is to be enqueued, and says when that was.
 // Where the calls before it took too long, that is before now: what the queue has
 // kept a job waiting for counts, even where its producer could not yet call.
-func (r loadRole) at(ctx context.Context, begin, i int64) (int64, error) {
-	now, err := monotonic()
-	if err != nil || r.Rate == 0 {
-		return now, err
+func (r loadRole) at(ctx context.Context, begin, i int64) int64 {
+	now := monotonic()
+	if r.Rate == 0 {
+		return now
 	}
 	at := begin + int64(float64(i*int64(r.Producers)+int64(r.Number))*1e9/float64(r.Rate))
 	if at < now {
-		return at, nil
+		return at
 	}
 	_ = pause(ctx, time.Duration(at-now)) // the caller asks, too, whether it is to end
 	return monotonic()
@@ -173,8 +178,8 @@ func (r loadRole) enqueue(ctx context.Context, q jobs.Store, meter *loadMeter, a
 	if _, err := jobs.Enqueue(ctx, q, loadType, loadPayload{At: at, Pad: pad[:r.Payload-frame]}); err != nil {
 		return err
 	}
-	now, err := monotonic()
+	now := monotonic()
 	meter.time(timeEnqueue, at, now)
 	meter.count(now)
-	return err
+	return nil
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/term"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // loadPatience is for how long what was enqueued is still worked on after Ctrl-C.
@@ -27,58 +30,68 @@ type loadRun struct {
 	loadSum
 }
 
+func (l *loadRun) interrupted() bool { return !l.deadline.IsZero() }
+
 // run has the fleet work until all is done.
 func (l *loadRun) run(ctx context.Context) error {
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
-	until := func(ok func() (bool, error)) error { return l.until(ctx, look.C, ok) }
-
 	for i := range l.Processes {
-		if err := l.start("worker", i); err != nil {
+		if err := l.start(ctx, "worker", i); err != nil {
 			return err
 		}
 	}
 	for i := range l.Producers {
-		if err := l.start("producer", i); err != nil {
+		if err := l.start(ctx, "producer", i); err != nil {
 			return err
 		}
 	}
-	if err := until(func() (bool, error) { return l.allReady(), l.interrupted() }); err != nil {
+	err := l.until(ctx, func() (bool, error) {
+		if l.interrupted() {
+			return false, errors.New("interrupted before it began")
+		}
+		return !slices.ContainsFunc(l.processes, func(p *loadProcess) bool { return !p.ready && !p.ended }), nil
+	})
+	if err != nil {
 		return err
 	}
-	if err := l.mark(l.file); err != nil {
+	if err := l.mark(); err != nil {
 		return err
 	}
-	for p := range l.running("producer") {
+	for _, p := range l.running("producer") {
 		if _, err := fmt.Fprintln(p.stdin, "begin"); err != nil {
 			return fmt.Errorf("producer %d: %w", p.Number, err)
 		}
 	}
-	if err := until(func() (bool, error) { return l.count("producer") == 0, nil }); err != nil {
+	if err := l.untilEnded(ctx, "producer"); err != nil {
 		return err
 	}
-	err := until(func() (bool, error) {
+	err = l.until(ctx, func() (bool, error) {
 		left, err := l.file.left()
-		return !left || !l.deadline.IsZero() && time.Now().After(l.deadline), err
+		return !left || l.interrupted() && time.Now().After(l.deadline), err
 	})
 	if err != nil {
 		return err
 	}
 	l.stopping = true
 	l.stop("worker")
-	err = until(func() (bool, error) { return l.count("worker") == 0, nil })
+	err = l.untilEnded(ctx, "worker")
 	l.clearLine()
 	return err
 }
 
+func (l *loadRun) untilEnded(ctx context.Context, kind string) error {
+	return l.until(ctx, func() (bool, error) { return len(l.running(kind)) == 0, nil })
+}
+
 // until takes what the processes say, and looks at the file's size, until ok.
-func (l *loadRun) until(ctx context.Context, look <-chan time.Time, ok func() (bool, error)) error {
+func (l *loadRun) until(ctx context.Context, ok func() (bool, error)) error {
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
 	for {
 		if yes, err := ok(); yes || err != nil {
 			return err
 		}
 		interrupt := ctx.Done()
-		if !l.deadline.IsZero() {
+		if l.interrupted() {
 			interrupt = nil
 		}
 		select {
@@ -86,8 +99,8 @@ func (l *loadRun) until(ctx context.Context, look <-chan time.Time, ok func() (b
 			if err := l.take(e); err != nil {
 				return err
 			}
-		case <-look:
-			if err := l.look(l.file); err != nil {
+		case <-look.C:
+			if err := l.look(); err != nil {
 				return err
 			}
 			l.progress()
@@ -101,43 +114,40 @@ func (l *loadRun) until(ctx context.Context, look <-chan time.Time, ok func() (b
 // take takes what a process says. The fleet goes on without a worker: that nothing
 // is lost with it is what a queue is for. A producer's end is the load's.
 func (l *loadRun) take(e loadEvent) error {
-	p := e.loadProcess
-	switch {
-	case !e.ended:
+	p := e.process
+	if !e.ended {
 		p.ready = p.ready || e.report.Ready
-		l.add(p.Kind, e.report, l.Duration)
+		l.add(p.Kind, e.report)
 		return nil
-	case p.Kind == "producer" && e.err != nil:
-		p.ended = true
-		return fmt.Errorf("producer %d: %w", p.Number, e.err)
 	}
 	p.ended = true
-	if p.Kind == "producer" || l.stopping && e.err == nil {
+	switch {
+	case p.Kind == "producer" && e.err != nil:
+		return fmt.Errorf("producer %d: %w", p.Number, e.err)
+	case p.Kind == "producer", l.stopping && e.err == nil:
 		return nil
 	}
 	l.died++
 	l.clearLine()
 	fmt.Fprintf(l.stderr, "worker %d ended: %v; the others go on\n", p.Number, p.cmd.ProcessState)
-	if l.count("worker") == 0 && !l.stopping {
+	if len(l.running("worker")) == 0 && !l.stopping {
 		return errors.New("no worker is left")
 	}
 	return nil
 }
 
-func (l *loadRun) interrupted() error {
-	if l.deadline.IsZero() {
-		return nil
-	}
-	return errors.New("interrupted before it began")
-}
-
 // progress rewrites its line, once a second, where somebody can see it.
 func (l *loadRun) progress() {
-	if l.onTerminal() {
-		if line := l.line(time.Now()); line != "" {
-			fmt.Fprint(l.stderr, "\r\x1b[K"+line)
-		}
+	now := monotonic()
+	if l.begin == 0 || now-l.lineAt < time.Second.Nanoseconds() || !l.onTerminal() {
+		return
 	}
+	rate := float64(l.completed-l.lineDone) / seconds(l.lineAt, now)
+	p99 := float64(l.lineTime.ValueAtQuantile(99)) / 1000
+	_, _ = message.NewPrinter(language.English).Fprintf(l.stderr, "\r\x1b[K%d completed, %.0f/s, %d pending, p99 %.1f ms",
+		l.completed, rate, max(0, l.enqueued-l.completed), p99)
+	l.lineAt, l.lineDone = now, l.completed
+	l.lineTime.Reset()
 }
 
 func (l *loadRun) clearLine() {

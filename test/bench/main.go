@@ -21,8 +21,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/ncruces/go-sqlite3"
 )
 
 const usageText = "usage: bench [--full] [--big N] [--out DIR] [--dir DIR] [--only NAME]…"
@@ -106,13 +104,12 @@ func whole(ctx context.Context, s sizes, only []string, dir, out string, stdout 
 	if work, err = filepath.Abs(work); err != nil {
 		return err
 	}
-	version, err := sqliteVersion()
-	if err != nil {
+	if out, err = filepath.Abs(out); err != nil {
 		return err
 	}
-	m := machineOf(ctx, work, version)
-	fmt.Fprintf(stdout, "%s\n%d cores, %s, %s on %s\n%s, SQLite %s, commit %s; medians of %d runs\n",
-		m.CPU, m.Cores, m.Kernel, "databases", m.FileSystem, m.Go, m.SQLite, m.Commit, s.Rounds)
+	m := machineOf(ctx, work)
+	fmt.Fprintf(stdout, "%s\n%d cores, %s, databases on %s\n%s, SQLite %s, commit %s; medians of %d runs\n",
+		m.CPU, m.Cores, m.Kernel, m.FileSystem, m.Go, m.SQLite, m.Commit, s.Rounds)
 	b := &bench{sizes: s, dir: work, stdout: stdout}
 	groups, err := b.measure(ctx, only)
 	if err := errors.Join(err, write(out, m, groups)); err != nil {
@@ -120,21 +117,4 @@ func whole(ctx context.Context, s sizes, only []string, dir, out string, stdout 
 	}
 	fmt.Fprintf(stdout, "\nnumbers and pictures: %s\n", out)
 	return nil
-}
-
-func sqliteVersion() (version string, err error) {
-	conn, err := sqlite3.Open(":memory:")
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	s, _, err := conn.Prepare(`SELECT sqlite_version()`)
-	if err != nil {
-		return "", err
-	}
-	defer s.Close()
-	if s.Step() {
-		version = s.ColumnText(0)
-	}
-	return version, s.Err()
 }

@@ -52,26 +52,23 @@ func big(ctx context.Context, b *bench, g *group) error {
 
 	for round := range b.Rounds {
 		for i, n := range finished {
-			worked := func(db string, done int) error {
-				f, err := startFleet(ctx, 1, role{Kind: "worker", DB: db, Slots: 50, Jobs: b.BigJobs})
+			worked := func(db string) error {
+				before, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`)
 				if err != nil {
 					return err
 				}
-				reports, err := f.finish()
+				r, err := alone(ctx, role{Kind: "worker", DB: db, Slots: 50, Jobs: b.BigJobs})
 				if err != nil {
 					return err
 				}
-				rates[i] = append(rates[i], reports[0].rate())
-				waits[i] = append(waits[i], float64(claims(reports).ValueAtQuantile(99))/1e3)
-				return once(db, done+reports[0].Jobs)
+				rates[i] = append(rates[i], r.rate())
+				waits[i] = append(waits[i], float64(r.Claims.ValueAtQuantile(99))/1e3)
+				return once(db, before+r.Jobs)
 			}
 			if n == 0 {
-				err = b.with(ctx, b.BigJobs, func(db string) error { return worked(db, 0) })
+				err = b.with(ctx, b.BigJobs, worked)
 			} else {
-				var before int
-				if before, err = count(files[i], `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`); err == nil {
-					err = worked(files[i], before)
-				}
+				err = worked(files[i])
 			}
 			if err != nil {
 				return fmt.Errorf("round %d, %d finished: %w", round+1, n, err)

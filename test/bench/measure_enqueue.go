@@ -7,23 +7,18 @@ import (
 
 // enqueueing is one job a call, and batches beside the same rows by the raw driver.
 func enqueueing(ctx context.Context, b *bench, g *group) error {
-	rate := func(r role) (float64, error) {
-		var rate float64
-		err := b.with(ctx, 0, func(db string) error {
+	rate := func(r role) (rate float64, err error) {
+		err = b.with(ctx, 0, func(db string) error {
 			r.DB = db
-			f, err := startFleet(ctx, 1, r)
-			if err != nil {
-				return err
-			}
-			reports, err := f.finish()
+			done, err := alone(ctx, r)
 			if err != nil {
 				return err
 			}
 			there, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status = 'pending'`)
-			if err == nil && there != reports[0].Jobs {
-				err = fmt.Errorf("%d of %d jobs are there", there, reports[0].Jobs)
+			if err == nil && there != done.Jobs {
+				err = fmt.Errorf("%d of %d jobs are there", there, done.Jobs)
 			}
-			rate = reports[0].rate()
+			rate = done.rate()
 			return err
 		})
 		return rate, err

@@ -55,33 +55,39 @@ func wake(ctx context.Context, b *bench, g *group) error {
 	return nil
 }
 
+// idlers are idle workers that have had time for themselves: they have a leader.
+func (b *bench) idlers(ctx context.Context, n int, db string, poll time.Duration) (fleet, error) {
+	f, err := startFleet(ctx, n, role{Kind: "idle", DB: db, Poll: poll})
+	if err != nil {
+		return nil, err
+	}
+	return f, pause(ctx, b.Settle)
+}
+
 // wakes has a producer wake a fleet of 8 idle workers, and returns how long the
 // jobs waited, and how long without the claim and its commit, which may begin before
 // the enqueue has returned, both in ms and in ascending order.
 func (b *bench) wakes(ctx context.Context, r role) (waits, beyond []float64, err error) {
 	err = b.with(ctx, 0, func(db string) error {
-		idlers, err := startFleet(ctx, 8, role{Kind: "idle", DB: db, Poll: time.Hour})
+		idlers, err := b.idlers(ctx, 8, db, time.Hour)
 		if err != nil {
 			return err
 		}
-		<-time.After(b.Settle)
 		r.DB = db
-		producers, err := startFleet(ctx, 1, r)
+		returned, err := alone(ctx, r)
 		if err != nil {
 			return err
 		}
-		returned, err := producers.finish()
-		if err != nil {
+		if err := pause(ctx, time.Second); err != nil { // a job that has not begun by then counts as missed
 			return err
 		}
-		<-time.After(time.Second) // a job that has not begun by then counts as missed
 		began, err := idlers.finish()
 		if err != nil {
 			return err
 		}
 		for _, r := range began {
 			for id, at := range r.At {
-				wait := at - returned[0].At[id]
+				wait := at - returned.At[id]
 				waits = append(waits, float64(wait)/1e6)
 				beyond = append(beyond, max(0, float64(wait-r.Took[id].Nanoseconds())/1e6))
 			}
@@ -99,12 +105,11 @@ func (b *bench) wakes(ctx context.Context, r role) (waits, beyond []float64, err
 // idling is what workers with nothing to do cost.
 func idling(ctx context.Context, b *bench, g *group) error {
 	return b.with(ctx, 0, func(db string) error {
-		f, err := startFleet(ctx, 8, role{Kind: "idle", DB: db})
+		f, err := b.idlers(ctx, 8, db, 0)
 		if err != nil {
 			return err
 		}
-		<-time.After(b.Settle)
-		used, written, err := f.cost(db, func() error { <-time.After(b.Idle); return nil })
+		used, written, err := f.cost(db, func() error { return pause(ctx, b.Idle) })
 		if err != nil {
 			return err
 		}
@@ -122,19 +127,18 @@ func idling(ctx context.Context, b *bench, g *group) error {
 // herd is what one job costs many idle workers.
 func herd(ctx context.Context, b *bench, g *group) error {
 	return b.with(ctx, 0, func(db string) error {
-		f, err := startFleet(ctx, b.Herd, role{Kind: "idle", DB: db})
-		if err != nil {
-			return err
-		}
 		q, err := store.Open(ctx, db)
 		if err != nil {
 			return err
 		}
 		defer q.Close()
-		<-time.After(b.Settle)
+		f, err := b.idlers(ctx, b.Herd, db, 0)
+		if err != nil {
+			return err
+		}
 		const rest = 100 * time.Millisecond // what the wake-up leaves to do is done by then
 		span := time.Duration(b.HerdJobs) * rest
-		idle, _, err := f.cost(db, func() error { <-time.After(span); return nil })
+		idle, _, err := f.cost(db, func() error { return pause(ctx, span) })
 		if err != nil {
 			return err
 		}
@@ -145,10 +149,12 @@ func herd(ctx context.Context, b *bench, g *group) error {
 				if err == nil {
 					err = untilCompleted(ctx, q, id)
 				}
+				if err == nil {
+					err = pause(ctx, rest)
+				}
 				if err != nil {
 					return err
 				}
-				<-time.After(rest)
 			}
 			return nil
 		})
@@ -186,16 +192,13 @@ func untilCompleted(ctx context.Context, q jobs.Inspector, id int64) error {
 		if row.Status == jobs.Completed {
 			return nil
 		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		_ = pause(ctx, 5*time.Millisecond) // the next look says how ctx ended
 	}
 }
 
 // cost is what a fleet uses meanwhile, and how many commits the file sees.
 func (f fleet) cost(db string, meanwhile func() error) (used time.Duration, written uint32, err error) {
-	before, err := f.usage()
+	before, err := f.cpu()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -210,8 +213,8 @@ func (f fleet) cost(db string, meanwhile func() error) (used time.Duration, writ
 	if err != nil {
 		return 0, 0, err
 	}
-	after, err := f.usage()
-	return after.CPU - before.CPU, last - first, err
+	after, err := f.cpu()
+	return after - before, last - first, err
 }
 
 // commits is SQLite's own count, seen from outside: iChange of

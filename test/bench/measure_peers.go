@@ -41,12 +41,8 @@ func peers(ctx context.Context, b *bench, g *group) error {
 
 // peer runs another queue.
 func (b *bench) peer(ctx context.Context, name string, jobs int) (rate float64, version string, err error) {
-	module, err := moduleDir(ctx)
-	if err != nil {
-		return 0, "", err
-	}
 	program := filepath.Join(b.dir, "peers")
-	if err := build(ctx, filepath.Join(module, "test/bench/peers"), program, "."); err != nil {
+	if err := build(ctx, "test/bench/peers", program, "."); err != nil {
 		return 0, "", err
 	}
 	var stderr strings.Builder

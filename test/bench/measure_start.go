@@ -37,19 +37,12 @@ func (b *bench) starts(ctx context.Context, g *group) error {
 			if err != nil {
 				return err
 			}
-			begin, err := monotonic()
+			begin := monotonic()
+			first, err := alone(ctx, role{Kind: "first", DB: db})
 			if err != nil {
 				return err
 			}
-			f, err := startFleet(ctx, 1, role{Kind: "first", DB: db})
-			if err != nil {
-				return err
-			}
-			reports, err := f.finish()
-			if err != nil {
-				return err
-			}
-			runs = append(runs, float64(reports[0].At[id]-begin)/1e6)
+			runs = append(runs, float64(first.At[id]-begin)/1e6)
 		}
 		g.add(median("process started -> first handler", runs, "ms").atMost(50))
 		return once(db, b.Starts)
@@ -58,12 +51,8 @@ func (b *bench) starts(ctx context.Context, g *group) error {
 
 // imports is the memory of enqueuer enqueue --file.
 func (b *bench) imports(ctx context.Context, g *group) error {
-	module, err := moduleDir(ctx)
-	if err != nil {
-		return err
-	}
 	program := filepath.Join(b.dir, "enqueuer")
-	if err := build(ctx, module, program, "./cmd/enqueuer"); err != nil {
+	if err := build(ctx, ".", program, "./cmd/enqueuer"); err != nil {
 		return err
 	}
 	home := filepath.Join(b.dir, "import")
@@ -81,24 +70,7 @@ func (b *bench) imports(ctx context.Context, g *group) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	peak := make(chan int64)
-	ended := make(chan struct{})
-	go func() {
-		most := int64(0)
-		for tick := time.NewTicker(10 * time.Millisecond); ; {
-			select {
-			case <-tick.C:
-				most = max(most, peakOf(cmd.Process.Pid))
-			case <-ended:
-				tick.Stop()
-				peak <- most
-				return
-			}
-		}
-	}()
-	err = cmd.Wait()
-	close(ended)
-	bytes := <-peak
+	peak, err := waitForPeak(cmd)
 	if err != nil {
 		return fmt.Errorf("enqueuer enqueue --file: %w: %s", err, stderr.String())
 	}
@@ -110,12 +82,25 @@ func (b *bench) imports(ctx context.Context, g *group) error {
 	if there != lines {
 		return fmt.Errorf("%d of %d jobs of the file are there", there, lines)
 	}
-	m := memory(fmt.Sprintf("enqueue --file of %d MB, memory", b.Import/1e6), bytes)
-	if m.Not == "" {
-		m = m.atMost(100)
-	}
-	g.add(m, number("its jobs", float64(lines)/took.Seconds(), "jobs/s"))
+	g.add(memory(fmt.Sprintf("enqueue --file of %d MB, memory", b.Import/1e6), peak).atMost(100),
+		number("its jobs", float64(lines)/took.Seconds(), "jobs/s"))
 	return nil
+}
+
+// waitForPeak waits for a process's end and returns the most memory that it had.
+func waitForPeak(cmd *exec.Cmd) (peak int64, err error) {
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			peak = max(peak, memoryOf(cmd.Process.Pid, "VmHWM"))
+		case err := <-ended:
+			return peak, err
+		}
+	}
 }
 
 // writeJobs writes a file of jobs of about 1 KB each.

@@ -26,33 +26,14 @@ func one(ctx context.Context, b *bench, g *group) error {
 	}
 	g.add(median("worker", ours, "jobs/s"), median("bare loop", theirs, "jobs/s"),
 		ratio("worker / bare loop", ours, theirs).atLeast(0.8))
-	early := memory(fmt.Sprintf("worker's memory after %d jobs", b.Jobs/5), memories[0])
-	late := memory(fmt.Sprintf("and after %d", b.Jobs), memories[1])
-	if late.Not == "" {
-		late = late.atMost(40)
-	}
-	g.add(early, late)
+	g.add(memory(fmt.Sprintf("worker's memory after %d jobs", b.Jobs/5), memories[0]),
+		memory(fmt.Sprintf("and after %d", b.Jobs), memories[1]).atMost(40))
 	return nil
 }
 
 // many is throughput over processes.
 func many(ctx context.Context, b *bench, g *group) error {
 	ours, theirs := line{Name: "Shoal"}, line{Name: "bare loops"}
-	compare := func(n, rounds, jobs int) (worker, bare, shares []float64, err error) {
-		for range rounds {
-			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: 50, Jobs: jobs})
-			if err != nil {
-				return nil, nil, nil, err
-			}
-			bare = append(bare, total(reports).rate())
-			if reports, err = b.work(ctx, n, role{Kind: "worker", Slots: 50, Jobs: jobs}); err != nil {
-				return nil, nil, nil, err
-			}
-			worker = append(worker, total(reports).rate())
-			shares = append(shares, least(reports))
-		}
-		return worker, bare, shares, nil
-	}
 	eight := slices.Max(b.Processes)
 	if slices.Contains(b.Processes, 8) {
 		eight = 8
@@ -63,9 +44,18 @@ func many(ctx context.Context, b *bench, g *group) error {
 		if n == eight {
 			rounds, jobs = b.Rounds, b.Jobs
 		}
-		worker, bare, shares, err := compare(n, rounds, jobs)
-		if err != nil {
-			return err
+		var worker, bare, shares []float64
+		for range rounds {
+			reports, err := b.work(ctx, n, role{Kind: "bare", Slots: 50, Jobs: jobs})
+			if err != nil {
+				return err
+			}
+			bare = append(bare, total(reports).rate())
+			if reports, err = b.work(ctx, n, role{Kind: "worker", Slots: 50, Jobs: jobs}); err != nil {
+				return err
+			}
+			worker = append(worker, total(reports).rate())
+			shares = append(shares, least(reports))
 		}
 		ours.Points = append(ours.Points, [2]float64{float64(n), middle(worker)})
 		theirs.Points = append(theirs.Points, [2]float64{float64(n), middle(bare)})
@@ -80,20 +70,22 @@ func many(ctx context.Context, b *bench, g *group) error {
 	}
 	most := slices.Max(b.Processes)
 	var small []float64
-	h := newHistogram()
+	claims := newTimes()
 	for range b.Rounds {
 		reports, err := b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs / 2})
 		if err != nil {
 			return err
 		}
 		small = append(small, total(reports).rate())
-		h.Merge(claims(reports))
+		for _, r := range reports {
+			claims.Merge(r.Claims.Histogram)
+		}
 	}
 	what := fmt.Sprintf("%d processes × 8", most)
 	g.add(median(what, small, "jobs/s"),
 		number(fmt.Sprintf("%s / %d processes × 50", what, eight), middle(small)/middle(atEight), "x").atLeast(0.5),
-		number(what+", wait for a claim, p50", float64(h.ValueAtQuantile(50))/1e3, "ms"),
-		number(what+", wait for a claim, p99", float64(h.ValueAtQuantile(99))/1e3, "ms"))
+		number(what+", wait for a claim, p50", float64(claims.ValueAtQuantile(50))/1e3, "ms"),
+		number(what+", wait for a claim, p99", float64(claims.ValueAtQuantile(99))/1e3, "ms"))
 	g.Picture = &picture{
 		Title: "No-op jobs a second over processes with 50 slots each, one file",
 		X:     "processes", Y: "jobs/s", LogX: true, Lines: []line{ours, theirs},

@@ -63,7 +63,8 @@ func (p *picture) svg(under string) string {
 		fmt.Fprintf(&s, `<path class="grid" d="M%d %.1fH%d"/>`+"\n", left, y.at(v), right)
 		write("quiet", "end", left-8, y.at(v)+4, tickText(v))
 	}
-	x := p.axisX()
+	low, high := p.extent(func(point [2]float64) float64 { return p.scaleX(point[0]) })
+	x := axis{low, high, left + 12, right - 12, p.LogX}
 	points := p.Lines[0].Points
 	for i, point := range points {
 		at := x.at(p.scaleX(point[0]))
@@ -121,24 +122,20 @@ func (p *picture) scaleX(v float64) float64 {
 	return v
 }
 
-func (p *picture) axisX() axis {
-	a := axis{low: math.Inf(1), high: math.Inf(-1), from: left + 12, to: right - 12, log: p.LogX}
+// extent is from the lowest to the highest value of all points.
+func (p *picture) extent(value func(point [2]float64) float64) (low, high float64) {
+	low, high = math.Inf(1), math.Inf(-1)
 	for _, l := range p.Lines {
 		for _, point := range l.Points {
-			a.low, a.high = min(a.low, p.scaleX(point[0])), max(a.high, p.scaleX(point[0]))
+			low, high = min(low, value(point)), max(high, value(point))
 		}
 	}
-	return a
+	return low, high
 }
 
 // ticksY are from 0, or powers of ten, to what is above all points.
 func (p *picture) ticksY() (ticks []float64) {
-	low, high := math.Inf(1), 0.0
-	for _, l := range p.Lines {
-		for _, point := range l.Points {
-			low, high = min(low, point[1]), max(high, point[1])
-		}
-	}
+	low, high := p.extent(func(point [2]float64) float64 { return point[1] })
 	if p.LogY {
 		for e := math.Floor(math.Log10(low)); ; e++ {
 			ticks = append(ticks, math.Pow(10, e))

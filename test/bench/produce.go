@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
-
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
 )
@@ -18,13 +16,7 @@ import (
 const batch = 1000
 
 // enqueue has as many goroutines as there are slots enqueue one job a call.
-func enqueue(r role, s stage) (report, error) {
-	ctx := context.Background()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
+func enqueue(r role, s stage, q store.Store) (report, error) {
 	if err := s.begin(); err != nil {
 		return report{}, err
 	}
@@ -35,7 +27,7 @@ func enqueue(r role, s stage) (report, error) {
 	for i := range r.Slots {
 		wg.Go(func() {
 			for errs[i] == nil && taken.Add(1) <= int64(r.Jobs) {
-				_, errs[i] = jobs.Enqueue(ctx, q, noop, 0)
+				_, errs[i] = jobs.Enqueue(context.Background(), q, noop, 0)
 			}
 		})
 	}
@@ -45,19 +37,13 @@ func enqueue(r role, s stage) (report, error) {
 }
 
 // batches enqueues with EnqueueMany.
-func batches(r role, s stage) (report, error) {
-	ctx := context.Background()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
+func batches(r role, s stage, q store.Store) (report, error) {
 	if err := s.begin(); err != nil {
 		return report{}, err
 	}
 	out := report{Begin: time.Now()}
 	for payloads := make([]int, batch); out.Jobs < r.Jobs; out.Jobs += batch {
-		if _, err := jobs.EnqueueMany(ctx, q, noop, payloads); err != nil {
+		if _, err := jobs.EnqueueMany(context.Background(), q, noop, payloads); err != nil {
 			return report{}, err
 		}
 	}
@@ -66,14 +52,8 @@ func batches(r role, s stage) (report, error) {
 }
 
 // producer enqueues one job after the other and notes when each call returned.
-func producer(r role, s stage) (report, error) {
-	ctx := context.Background()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
-	return produce(r, s, func() (int64, error) { return jobs.Enqueue(ctx, q, noop, 0) })
+func producer(r role, s stage, q store.Store) (report, error) {
+	return produce(r, s, func() (int64, error) { return jobs.Enqueue(context.Background(), q, noop, 0) })
 }
 
 // produce adds jobs at random times: a fleet that is woken in step with its own
@@ -89,15 +69,9 @@ func produce(r role, s stage, add func() (int64, error)) (report, error) {
 		if err != nil {
 			return report{}, err
 		}
-		at, err := monotonic()
-		if err != nil {
-			return report{}, err
-		}
-		out.At[id] = at
+		out.At[id] = monotonic()
 		out.Jobs++
 	}
 	out.End = time.Now()
 	return out, nil
 }
-
-func isBusy(err error) bool { return errors.Is(err, sqlite3.BUSY) }

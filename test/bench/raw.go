@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,17 +51,19 @@ func step(s *sqlite3.Stmt, row func(*sqlite3.Stmt), args ...any) error {
 	return s.Reset()
 }
 
-// ask is the one number that a query returns.
-func ask(conn *sqlite3.Conn, query string) (n int64, err error) {
+// numbers are those in the one row of a query.
+func numbers(conn *sqlite3.Conn, query string) (list []int64, err error) {
 	s, _, err := conn.Prepare(query)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.Close()
 	if s.Step() {
-		n = s.ColumnInt64(0)
+		for i := range s.ColumnCount() {
+			list = append(list, s.ColumnInt64(i))
+		}
 	}
-	return n, s.Err()
+	return list, s.Err()
 }
 
 // count is what a query counts, asked of the file itself and not of Shoal.
@@ -70,8 +73,11 @@ func count(db, query string) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	n, err := ask(conn, query)
-	return int(n), err
+	n, err := numbers(conn, query)
+	if err != nil {
+		return 0, err
+	}
+	return int(n[0]), nil
 }
 
 // once returns an error unless so many jobs were completed, each at its first
@@ -96,12 +102,7 @@ const insertJob = `INSERT INTO sync_jobs (job_type, payload, created_at, priorit
 	VALUES (?1, ?2, ?3, 0, 'default', ?3, 1, NULL, NULL, NULL)`
 
 // inserts is the limit of enqueueing in batches: 1,000 rows a transaction.
-func inserts(r role, s stage) (report, error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer conn.Close()
+func inserts(r role, s stage, conn *sqlite3.Conn) (report, error) {
 	insert, _, err := conn.PrepareFlags(insertJob, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return report{}, err
@@ -133,12 +134,7 @@ func inserts(r role, s stage) (report, error) {
 
 // foreigner is another program: its inserts name a type and a payload, each is a
 // transaction of its own, and nobody else is told.
-func foreigner(r role, s stage) (report, error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer conn.Close()
+func foreigner(r role, s stage, conn *sqlite3.Conn) (report, error) {
 	return produce(r, s, func() (int64, error) {
 		err := conn.Exec(`INSERT INTO sync_jobs (job_type, payload) VALUES ('` + noop + `', '0')`)
 		return conn.LastInsertRowID(), err
@@ -147,12 +143,7 @@ func foreigner(r role, s stage) (report, error) {
 
 // locker takes the write lock and lets go of it, over and over, and reports how
 // long others have kept it waiting at the most.
-func locker(r role, s stage) (out report, err error) {
-	conn, err := openRaw(r.DB)
-	if err != nil {
-		return out, err
-	}
-	defer conn.Close()
+func locker(_ role, s stage, conn *sqlite3.Conn) (out report, err error) {
 	over := make(chan error, 1)
 	s.ready()
 	go func() { over <- s.over() }()
@@ -168,9 +159,8 @@ func locker(r role, s stage) (out report, err error) {
 			if err := conn.Exec(`ROLLBACK`); err != nil {
 				return out, err
 			}
-			out.Turns++
 			since = time.Time{}
-		case !isBusy(err):
+		case !errors.Is(err, sqlite3.BUSY):
 			return out, err
 		}
 		select {

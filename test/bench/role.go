@@ -1,13 +1,15 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/shoal-project/shoal/pkg/store"
 )
 
 // noop is the type of the jobs that do nothing.
@@ -28,9 +30,7 @@ type role struct {
 type report struct {
 	Jobs       int
 	Begin, End time.Time // when it was told to begin; its last commit
-	Turns      int       // transactions
-	CPU        time.Duration
-	Claims     *hdrhistogram.Snapshot `json:",omitempty"` // microseconds, of the turns that claimed something
+	Claims     times     `json:",omitzero"` // of the turns that claimed something
 	// Memory is the most that the process ever had, in bytes: after a fifth of its
 	// Jobs, and at its end; 0: it can't be told.
 	Memory [2]int64
@@ -38,13 +38,13 @@ type report struct {
 	// kernel's monotonic clock, which all processes share: its handler began, or its
 	// enqueue returned.
 	At      map[int64]int64         `json:",omitempty"`
-	Took    map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, where that is asked for
+	Took    map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, of an idle worker
 	Longest time.Duration           // wait for the write lock
 }
 
 // stage is where a role is played: a process's standard streams.
 type stage struct {
-	in  *bufio.Reader
+	in  io.Reader
 	out io.Writer
 }
 
@@ -63,25 +63,52 @@ func (s stage) over() error {
 	return err
 }
 
+// part plays a role, to its end.
+type part func(role, stage) (report, error)
+
+// onStore is a part that is played with Shoal's own store.
+func onStore(play func(role, stage, store.Store) (report, error)) part {
+	return func(r role, s stage) (report, error) {
+		q, err := store.Open(context.Background(), r.DB)
+		if err != nil {
+			return report{}, err
+		}
+		defer q.Close()
+		return play(r, s, q)
+	}
+}
+
+// onFile is a part that is played with the driver alone.
+func onFile(play func(role, stage, *sqlite3.Conn) (report, error)) part {
+	return func(r role, s stage) (report, error) {
+		conn, err := openRaw(r.DB)
+		if err != nil {
+			return report{}, err
+		}
+		defer conn.Close()
+		return play(r, s, conn)
+	}
+}
+
 // play plays a role and reports.
 func play(r role, stdin io.Reader, stdout io.Writer) error {
-	parts := map[string]func(role, stage) (report, error){
-		"bare":      bare,
-		"worker":    worker,
-		"idle":      idle,
-		"first":     first,
-		"enqueue":   enqueue,
-		"batches":   batches,
-		"insert":    inserts,
-		"producer":  producer,
-		"foreigner": foreigner,
-		"locker":    locker,
+	parts := map[string]part{
+		"bare":      onFile(bare),
+		"worker":    onStore(worker),
+		"idle":      onStore(idle),
+		"first":     onStore(first),
+		"enqueue":   onStore(enqueue),
+		"batches":   onStore(batches),
+		"insert":    onFile(inserts),
+		"producer":  onStore(producer),
+		"foreigner": onFile(foreigner),
+		"locker":    onFile(locker),
 	}
 	part := parts[r.Kind]
 	if part == nil {
 		return fmt.Errorf("no such role: %q", r.Kind)
 	}
-	out, err := part(r, stage{bufio.NewReader(stdin), stdout})
+	out, err := part(r, stage{stdin, stdout})
 	if err != nil {
 		return err
 	}

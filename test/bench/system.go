@@ -7,19 +7,21 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ncruces/go-sqlite3/driver"
 	"golang.org/x/sys/unix"
 )
 
 // monotonic is the kernel's clock that all processes share, in nanoseconds: one of
 // them may subtract what another has read.
-func monotonic() (int64, error) {
+func monotonic() int64 {
 	var t unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	return t.Nano(), err
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err) // clock_gettime(2) refuses only clocks that there are not
+	}
+	return t.Nano()
 }
 
 // cpu is what this process has used so far.
@@ -29,27 +31,18 @@ func cpu() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
 }
 
-// peakMemory is the most memory that this process ever had, in bytes; 0: it can't
-// be told.
-func peakMemory() int64 { return peakOf(os.Getpid()) }
-
-// peakOf is not ru_maxrss: there the kernel counts what the parent had when it
-// made the process.
-func peakOf(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
+// memoryOf is VmRSS, what a process has in memory now, or VmHWM, the most that it
+// ever had, in bytes; 0: it can't be told. ru_maxrss is no substitute: there the
+// kernel counts what the parent had when it made the process.
+func memoryOf(pid int, field string) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	var kib int64
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			_, _ = fmt.Sscan(value, &kib)
 		}
 	}
-	return 0
+	return kib << 10
 }
 
 // machine is what was measured on. What can't be told is "unknown".
@@ -64,7 +57,7 @@ type machine struct {
 	Date       string `json:"date"`
 }
 
-func machineOf(ctx context.Context, dir, sqlite string) machine {
+func machineOf(ctx context.Context, dir string) machine {
 	program := func(name string, args ...string) string {
 		out, err := exec.CommandContext(ctx, name, args...).Output()
 		if err != nil || len(out) == 0 {
@@ -73,11 +66,15 @@ func machineOf(ctx context.Context, dir, sqlite string) machine {
 		return strings.TrimSpace(string(out))
 	}
 	m := machine{
-		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: sqlite,
+		CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), SQLite: "unknown",
 		Kernel:     program("uname", "-sr"),
 		FileSystem: program("findmnt", "-n", "-o", "FSTYPE", "-T", dir),
-		Commit:     program("git", "rev-parse", "--short", "HEAD"),
+		Commit:     program("git", "-C", sources(), "rev-parse", "--short", "HEAD"),
 		Date:       time.Now().UTC().Format(time.RFC3339),
+	}
+	if db, err := driver.Open(":memory:"); err == nil {
+		_ = db.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&m.SQLite)
+		db.Close()
 	}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
@@ -90,20 +87,15 @@ func machineOf(ctx context.Context, dir, sqlite string) machine {
 	return m
 }
 
-// moduleDir is where Shoal's sources are.
-func moduleDir(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	path := strings.TrimSpace(string(out))
-	if err == nil && (path == "" || path == os.DevNull) {
-		err = fmt.Errorf("this is no folder of Shoal's sources: start it with scripts/bench")
-	}
-	return filepath.Dir(path), err
+// sources is the folder of Shoal's sources that this program was built from.
+func sources() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// build builds a program of the module in dir.
+// build builds a program of the module in a folder of the sources.
 func build(ctx context.Context, dir, output, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", output, pkg)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(sources(), dir), "-o", output, pkg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s in %s: %w: %s", pkg, dir, err, out)
 	}

@@ -1,14 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
+	"os"
 	"sync"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store"
@@ -16,172 +15,92 @@ import (
 
 // worker is a worker as any program has it: a typed handler, and the options'
 // defaults. It ends when nothing is left, or after so many jobs.
-func worker(r role, s stage) (report, error) {
+func worker(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
-	c := newCounted(q, r.Jobs, cancel)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
+	out := report{Claims: newTimes()}
+	counted := watched{q, func(t seenTurn) {
+		out.End = time.Now()
+		if len(t.Claimed) > 0 {
+			out.Claims.add(time.Duration(t.ended - t.began))
+		}
+		before := out.Jobs
+		out.Jobs += len(t.outcomes) - len(t.Rejected)
+		if fifth := r.Jobs / 5; before < fifth && out.Jobs >= fifth {
+			out.Memory[0] = memoryOf(os.Getpid(), "VmHWM")
+		}
+		if before < r.Jobs && out.Jobs >= r.Jobs {
+			cancel()
+		}
+	}}
+	w := jobs.NewWorker(counted, jobs.WorkerOptions{Concurrency: r.Slots, UntilEmpty: true})
 	jobs.Handle(w, noop, func(ctx context.Context, j *jobs.Job[int]) error {
 		return nil
 	})
 	if err := s.begin(); err != nil {
 		return report{}, err
 	}
-	c.Begin = time.Now()
-	err = w.Run(ctx)
-	return c.end(err)
-}
-
-// usage is what an idle worker answers to a line on its input.
-type usage struct {
-	CPU  time.Duration
-	Jobs int // handlers that were called
+	out.Begin = time.Now()
+	err := w.Run(ctx)
+	out.Memory[1] = memoryOf(os.Getpid(), "VmHWM")
+	return out, err
 }
 
 // idle is a worker that stays until its input ends, and notes when its handlers
-// began.
-func idle(r role, s stage) (report, error) {
+// began. To a line on its input it answers how much CPU it has used.
+func idle(r role, s stage, q store.Store) (report, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
-	c := newCounted(q, 0, nil)
-	c.Took = make(map[int64]time.Duration)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{Concurrency: max(r.Slots, 1), Poll: r.Poll, Joined: s.ready})
+	out := report{At: make(map[int64]int64), Took: make(map[int64]time.Duration)}
+	timed := watched{q, func(t seenTurn) {
+		for _, c := range t.Claimed {
+			out.Took[c.ID] = time.Duration(t.ended - t.asked)
+		}
+	}}
+	w := jobs.NewWorker(timed, jobs.WorkerOptions{Concurrency: 1, Poll: r.Poll, Joined: s.ready})
 	var mu sync.Mutex
-	at := make(map[int64]int64)
 	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
-		now, err := monotonic()
+		now := monotonic()
 		mu.Lock()
 		defer mu.Unlock()
-		if _, again := at[j.ID]; again {
-			return errors.Join(err, errors.New("this job ran before"))
+		if _, again := out.At[j.ID]; again {
+			return errors.New("this job ran before")
 		}
-		at[j.ID] = now
-		return err
+		out.At[j.ID] = now
+		return nil
 	})
-	go func() {
-		for {
-			if _, err := s.in.ReadString('\n'); err != nil {
-				if errors.Is(err, io.EOF) {
-					err = nil
-				}
-				cancel(err)
-				return
-			}
-			mu.Lock()
-			u := usage{Jobs: len(at)}
-			mu.Unlock()
-			var err error
-			if u.CPU, err = cpu(); err == nil {
-				err = json.NewEncoder(s.out).Encode(u)
-			}
-			if err != nil {
-				cancel(err)
-				return
-			}
-		}
-	}()
-	c.Begin = time.Now()
-	err = w.Run(ctx)
+	go func() { cancel(s.tellCPU()) }()
+	err := w.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	c.At = at
-	return c.end(err)
+	return out, err
 }
 
-// first is a worker that begins at once and notes when its first handler was
-// called.
-func first(r role, s stage) (report, error) {
+// tellCPU answers each line of the input, until that ends.
+func (s stage) tellCPU() error {
+	lines := bufio.NewScanner(s.in)
+	for lines.Scan() {
+		used, err := cpu()
+		if err == nil {
+			err = json.NewEncoder(s.out).Encode(used)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// first is a worker that begins at once and notes when its handler was called for
+// the one job that there is.
+func first(_ role, s stage, q store.Store) (out report, err error) {
 	s.ready()
-	ctx := context.Background()
-	q, err := store.Open(ctx, r.DB)
-	if err != nil {
-		return report{}, err
-	}
-	defer q.Close()
-	c := newCounted(q, 0, nil)
-	w := jobs.NewWorker(c, jobs.WorkerOptions{UntilEmpty: true, Concurrency: 1})
+	w := jobs.NewWorker(q, jobs.WorkerOptions{UntilEmpty: true, Concurrency: 1})
 	jobs.Handle(w, noop, func(_ context.Context, j *jobs.Job[int]) error {
-		now, err := monotonic()
-		if c.At == nil {
-			c.At = map[int64]int64{j.ID: now}
-		}
-		return err
+		out.At = map[int64]int64{j.ID: monotonic()}
+		return nil
 	})
-	return c.end(w.Run(ctx))
-}
-
-// counted is a store whose seats count what their turns do.
-type counted struct {
-	jobs.Store
-	report
-	most   int
-	enough func()
-	claims *hdrhistogram.Histogram
-}
-
-// newCounted counts what a worker does and calls enough after so many jobs; 0:
-// never.
-func newCounted(q jobs.Store, most int, enough func()) *counted {
-	return &counted{Store: q, most: most, enough: enough, claims: newHistogram()}
-}
-
-func (c *counted) end(err error) (report, error) {
-	c.Memory[1] = peakMemory()
-	c.Claims = c.claims.Export()
-	return c.report, err
-}
-
-type countedSeat struct {
-	jobs.Seat
-	*counted
-}
-
-func (c *counted) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
-	seat, err := c.Store.Join(ctx, who)
-	return countedSeat{seat, c}, err
-}
-
-// Turn is called by one goroutine.
-func (s countedSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
-	start := time.Now()
-	var asked time.Time // the last time: in the transaction
-	var outcomes []jobs.Outcome
-	turn, err := s.Seat.Turn(ctx, func() (_ []jobs.Outcome, want jobs.Want) {
-		asked = time.Now()
-		outcomes, want = ask()
-		return outcomes, want
-	})
-	if err != nil || len(outcomes)+len(turn.Claimed) == 0 {
-		return turn, err
-	}
-	s.End = time.Now()
-	if len(turn.Claimed) > 0 {
-		record(s.claims, s.End.Sub(start))
-	}
-	for _, c := range turn.Claimed {
-		if s.Took != nil {
-			s.Took[c.ID] = s.End.Sub(asked)
-		}
-	}
-	before := s.Jobs
-	s.Jobs += len(outcomes) - len(turn.Rejected)
-	s.Turns++
-	if fifth := s.most / 5; before < fifth && s.Jobs >= fifth {
-		s.Memory[0] = peakMemory()
-	}
-	if s.most > 0 && before < s.most && s.Jobs >= s.most {
-		s.enough()
-	}
-	return turn, nil
+	err = w.Run(context.Background())
+	return out, err
 }

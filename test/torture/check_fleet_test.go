@@ -24,7 +24,7 @@ func (s *story) checkReaps() {
 		n++
 		at := s.reaped(e.attempt())
 		l := s.bySeat[e.Worker]
-		if l != nil && (l.struck != 0 && l.struck <= at.to || e.Ending == "stuck" && l.stoppedBetween(s.renewed(e.attempt()), at.to) >= s.lease*2/3) {
+		if l != nil && (l.struck != 0 && l.struck <= at.to || e.Ending == "stuck" && s.silence(l, s.renewed(e.attempt()), at.to) >= s.lease*2/3) {
 			continue
 		}
 		wrong = append(wrong, fmt.Sprintf("job %d token %d (%s at %.3f s): its worker %v had been neither killed nor stopped for its lease",
@@ -50,6 +50,19 @@ func (s *story) reaped(r ref) span {
 // renewed is when the lease of an attempt was last asked for and granted, as its
 // worker knew.
 func (s *story) renewed(r ref) int64 { return max(s.claims[r].from, s.renewals[r]) }
+
+// silence is for how long a process, of which a job was taken then, could not renew
+// its lease: it was stopped. Where nobody could write before, and it was stopped
+// when the others renewed, that time counts, too.
+func (s *story) silence(l *life, from, reaped int64) time.Duration {
+	silent := l.stoppedBetween(from, reaped)
+	for _, st := range l.stops {
+		if st.from <= reaped && reaped <= st.to {
+			silent = max(silent, time.Duration(s.standstill(from, st.from)+reaped-max(st.from, from)))
+		}
+	}
+	return silent
+}
 
 // stoppedBetween is for how long the process was stopped between two times.
 func (l *life) stoppedBetween(from, to int64) (total time.Duration) {
@@ -185,7 +198,6 @@ func (s *story) unseen(every time.Duration, until int64) (n int) {
 
 // checkDrains: who is told to end does so within its time to drain and a second.
 func (s *story) checkDrains() {
-	const drain = time.Second // see fleet.worker
 	limit := drain + time.Second
 	if raceDetector {
 		limit += time.Second

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func (f *fleet) killAll() {
 func (f *fleet) processes() []*process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]*process(nil), f.all...)
+	return slices.Clone(f.all)
 }
 
 func (f *fleet) note(op string, p *process, note string) {
@@ -105,11 +106,13 @@ func (f *fleet) random(name string) *rand.Rand {
 
 // worker is the role of the nth process at a place.
 func (f *fleet) worker(place, n int) role {
-	return role{
-		Role: "worker", Name: fmt.Sprintf("worker-%d-%03d", place, n), DB: f.db, Dir: f.dir,
-		Queue: f.queue, Lease: f.lease, Poll: time.Second, Drain: time.Second,
-		Slots: 16, Ticks: f.ticks,
-	}
+	return role{Role: "worker", Name: fmt.Sprintf("worker-%d-%03d", place, n), Lease: f.lease, Ticks: f.ticks}
+}
+
+// producer is the role of the nth process that enqueues at a place.
+func (f *fleet) producer(place, n int) role {
+	name := fmt.Sprintf("producer-%d-%03d", place, n)
+	return role{Role: "producer", Name: name, Seed: f.random(name).Uint64(), Rate: max(1, f.rate/f.producers)}
 }
 
 // attend keeps a place filled until running ends: it starts a process, continues
@@ -151,9 +154,8 @@ func (f *fleet) start(place int, r role, at string) *process {
 	if f.running.Err() != nil || r.Role == "producer" && f.faulting.Err() != nil {
 		return nil
 	}
-	p := start(f, f.binary, r, at)
+	p := f.launch(r, at)
 	f.note("start", p, at)
-	f.all = append(f.all, p)
 	if r.Role == "worker" {
 		f.workersUp[place] = p
 	}
@@ -196,13 +198,7 @@ func (f *fleet) run(nemesis func()) {
 		f.attending.Go(func() { f.attend(place, f.worker) })
 	}
 	for place := range f.producers {
-		f.attending.Go(func() {
-			f.attend(place, func(place, n int) role {
-				name := fmt.Sprintf("producer-%d-%03d", place, n)
-				return role{Role: "producer", Name: name, DB: f.db, Dir: f.dir,
-					Queue: f.queue, Seed: f.random(name).Uint64(), Rate: max(1, f.rate/f.producers)}
-			})
-		})
+		f.attending.Go(func() { f.attend(place, f.producer) })
 	}
 	nemesis()
 	f.calm()

@@ -3,7 +3,6 @@
 package torture_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"os"
@@ -146,20 +145,13 @@ func readHistories(t testing.TB, dir string) (all []record) {
 			t.Fatal(err)
 		}
 		r := record{name: strings.TrimSuffix(filepath.Base(file), ".history")}
-		lines := bufio.NewScanner(bytes.NewReader(text))
-		lines.Buffer(nil, 1<<26)
-		for lines.Scan() {
+		for line := range bytes.Lines(text) {
 			var e event
-			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-				if !bytes.HasSuffix(text, lines.Bytes()) {
-					t.Fatalf("%s: %v: %s", file, err, lines.Text())
-				}
-				continue
+			if err := json.Unmarshal(line, &e); err == nil {
+				r.events = append(r.events, e)
+			} else if bytes.HasSuffix(line, []byte("\n")) {
+				t.Fatalf("%s: %v: %s", file, err, line)
 			}
-			r.events = append(r.events, e)
-		}
-		if err := lines.Err(); err != nil {
-			t.Fatal(err)
 		}
 		all = append(all, r)
 	}

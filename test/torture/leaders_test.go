@@ -64,8 +64,7 @@ func TestDeposedLeader(t *testing.T) {
 	f := newFleet(t, o, build(t))
 	makeFile(t, o.db)
 	stopped := func(place int, at string) *process {
-		p := start(t, f.binary, f.worker(place, 0), at)
-		f.all = append(f.all, p)
+		p := f.launch(f.worker(place, 0), at)
 		select {
 		case <-p.stopped:
 		case <-time.After(60 * time.Second):

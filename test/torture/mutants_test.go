@@ -3,8 +3,6 @@
 package torture_test
 
 import (
-	"bufio"
-	"bytes"
 	"flag"
 	"fmt"
 	"io"
@@ -180,8 +178,8 @@ func (m mutant) run() ([]byte, error) {
 // complaints are the first lines of what failed tests said with those words in it.
 func complaints(text []byte, words string) string {
 	var list []string
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		if m := complaint.FindStringSubmatch(lines.Text()); m != nil && strings.Contains(m[1], words) {
+	for line := range strings.Lines(string(text)) {
+		if m := complaint.FindStringSubmatch(line); m != nil && strings.Contains(m[1], words) {
 			list = append(list, m[1])
 		}
 	}

@@ -94,7 +94,7 @@ func (v *volume) restore(t *testing.T) {
 // TestPowerCut: what was acknowledged before a power cut is there after it, and
 // the file is whole. Each cut hits a fleet that enqueues and works.
 func TestPowerCut(t *testing.T) {
-	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture"}
+	o := options{seed: seed(t), lease: 2 * time.Second, queue: "torture", producers: 2, rate: 800}
 	binary := build(t)
 	v := newVolume(t)
 	o.db = filepath.Join(v.dir, "shoal.db")
@@ -104,22 +104,18 @@ func TestPowerCut(t *testing.T) {
 	kept := make(map[string]int64) // acknowledged before any of the cuts, by key: the job
 	for cut := range *cutsFlag {
 		f := newFleet(t, o, binary)
-		var up []*process
 		for place := range 2 {
-			up = append(up, start(t, binary, f.worker(place, cut), ""), start(t, binary, role{
-				Role: "producer", Name: fmt.Sprintf("producer-%d-%03d", place, cut), DB: o.db, Dir: f.dir,
-				Queue: o.queue, Seed: rng.Uint64(), Rate: 400,
-			}, ""))
+			f.launch(f.worker(place, cut), "")
+			f.launch(f.producer(place, cut), "")
 		}
-		f.all = up
 		before := monotonic()
 		eventually(t, "the fleet at work", 20*time.Second, func() bool {
-			return fileSize(f, up[1]) > 0 && fileSize(f, up[3]) > 0 && monotonic()-before > 300e6
+			return fileSize(f, f.all[1]) > 0 && fileSize(f, f.all[3]) > 0 && monotonic()-before > 300e6
 		})
 		pause(t.Context(), time.Duration(rng.IntN(300))*time.Millisecond)
 		at := v.cut(t)
 		f.killAll()
-		for _, p := range up {
+		for _, p := range f.all {
 			<-p.done
 		}
 		v.restore(t)

@@ -28,21 +28,23 @@ type process struct {
 	ended   int64 // when that was known
 }
 
-// start starts a process; at says at which point it is to be hit, if at any.
-func start(t testing.TB, binary string, r role, at string) *process {
-	t.Helper()
+// launch starts a process of the fleet; at says at which point it is to be hit, if
+// at any.
+func (f *fleet) launch(r role, at string) *process {
+	f.Helper()
+	r.DB, r.Dir, r.Queue = f.db, f.dir, f.queue
 	text, err := json.Marshal(r)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(r.Dir, r.Name+".log"))
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
 	defer log.Close()
 	history := filepath.Join(r.Dir, r.Name+".history")
 	openHistory(history).file.Close() // it is there, whatever becomes of the process
-	cmd := exec.Command(binary)
+	cmd := exec.Command(f.binary)
 	cmd.Env = append(os.Environ(), roleEnv+"="+string(text), point.Env+"="+at, point.HistoryEnv+"="+history,
 		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.Stdout, cmd.Stderr = log, log
@@ -50,10 +52,11 @@ func start(t testing.TB, binary string, r role, at string) *process {
 	// own end, however it comes, is theirs.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
 	p := &process{role: r, pid: cmd.Process.Pid, stopped: make(chan struct{}, 100), done: make(chan struct{})}
 	go p.watch()
+	f.all = append(f.all, p)
 	return p
 }
 

@@ -31,19 +31,22 @@ const roleEnv = "SHOAL_TORTURE_ROLE"
 
 // role is what a process is to do.
 type role struct {
-	Role  string // worker or producer
-	Name  string
-	DB    string
+	Role string // worker, producer or racer
+	Name string
+
+	DB    string // these are the fleet's
 	Dir   string // of the histories, and of the wall clock
 	Queue string
-	Seed  uint64
 
-	Lease, Poll, Drain time.Duration // of a worker
-	Slots              int
-	Ticks              []time.Duration // intervals of its schedules
+	Lease time.Duration   // of a worker
+	Ticks []time.Duration // intervals of its schedules
 
-	Rate int // of a producer, jobs a second
+	Seed uint64 // of a producer
+	Rate int    // jobs a second
 }
+
+// drain is what a worker's running jobs may take when it is told to end.
+const drain = time.Second
 
 // effects is the application's own table, into which handlers write.
 const effects = `CREATE TABLE IF NOT EXISTS torture_effects (key TEXT NOT NULL, token INTEGER NOT NULL, process TEXT NOT NULL)`
@@ -117,8 +120,8 @@ func (r role) work(ctx context.Context, rec *recorder, now func() time.Time, log
 		fail(errors.New("the guard has ended"))
 	}()
 	o := jobs.WorkerOptions{
-		Concurrency: r.Slots, Queues: []jobs.Queue{{Name: r.Queue}},
-		Lease: r.Lease, Poll: r.Poll, Drain: r.Drain, RetryDelay: 10 * time.Millisecond,
+		Concurrency: 16, Queues: []jobs.Queue{{Name: r.Queue}},
+		Lease: r.Lease, Poll: time.Second, Drain: drain, RetryDelay: 10 * time.Millisecond,
 		MaxAttempts: 12, Guard: guard, Now: now, Logger: log,
 	}
 	for i, every := range r.Ticks {

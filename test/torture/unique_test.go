@@ -18,9 +18,7 @@ func TestUniqueRace(t *testing.T) {
 	f := newFleet(t, o, build(t))
 	makeFile(t, o.db)
 	for i := range racers {
-		f.all = append(f.all, start(t, f.binary, role{
-			Role: "racer", Name: fmt.Sprintf("racer-%02d", i), DB: o.db, Dir: f.dir, Queue: o.queue,
-		}, ""))
+		f.launch(role{Role: "racer", Name: fmt.Sprintf("racer-%02d", i)}, "")
 	}
 	eventually(t, "all at the start", 60*time.Second, func() bool {
 		ready, _ := filepath.Glob(filepath.Join(f.dir, "*.ready"))

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3"
@@ -12,9 +13,8 @@ import (
 )
 
 type backliteQueue struct {
-	db      *sql.DB
-	client  *backlite.Client
-	durable string
+	store  sqliteStore
+	client *backlite.Client
 }
 
 type backliteTask struct{}
@@ -38,21 +38,17 @@ func (backliteTask) Config() backlite.QueueConfig {
 // "Client initialization" in Backlite's README, which limits no connections and
 // says nothing of synchronous.
 func openBacklite(ctx context.Context, s setup) (_ queue, err error) {
-	name, err := sqliteName(s.dir, "data.db", "_journal=WAL&_timeout=5000")
-	if err != nil {
-		return nil, err
-	}
-	db, err := sql.Open("sqlite3", name)
+	store, err := openSQLite(ctx, "sqlite3", "github.com/mattn/go-sqlite3", filepath.Join(s.dir, "data.db"), "_journal=WAL&_timeout=5000")
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			db.Close()
+			store.Close()
 		}
 	}()
 	client, err := backlite.NewClient(backlite.ClientConfig{
-		DB:              db,
+		DB:              store.DB,
 		Logger:          s.log,
 		ReleaseAfter:    10 * time.Minute,
 		NumWorkers:      s.slots,
@@ -64,29 +60,24 @@ func openBacklite(ctx context.Context, s setup) (_ queue, err error) {
 	if err := client.Install(); err != nil {
 		return nil, fmt.Errorf("make the tables: %w", err)
 	}
-	durable, err := durability(ctx, db, "github.com/mattn/go-sqlite3")
-	if err != nil {
-		return nil, err
-	}
 	client.Register(backlite.NewQueue(func(context.Context, backliteTask) error {
 		s.ran()
 		return nil
 	}))
-	return &backliteQueue{db: db, client: client, durable: durable}, nil
+	return &backliteQueue{store: store, client: client}, nil
 }
 
-func (q *backliteQueue) how() string { return q.durable }
+func (q *backliteQueue) how() string { return q.store.durable }
 
 // enqueue: "Bulk inserts" in Backlite's README; one Save is one transaction.
 func (q *backliteQueue) enqueue(ctx context.Context, jobs int) error {
-	tasks := make([]backlite.Task, min(jobs, batch))
-	for i := range tasks {
-		tasks[i] = backliteTask{}
+	all := slices.Repeat([]backlite.Task{backliteTask{}}, jobs)
+	for some := range slices.Chunk(all, batch) {
+		if _, err := q.client.Add(some...).Ctx(ctx).Save(); err != nil {
+			return err
+		}
 	}
-	return batches(jobs, func(size int) error {
-		_, err := q.client.Add(tasks[:size]...).Ctx(ctx).Save()
-		return err
-	})
+	return nil
 }
 
 // start hands over no deadline: the end of that context would be a hard stop
@@ -97,11 +88,11 @@ func (q *backliteQueue) start(ctx context.Context) error {
 }
 
 func (q *backliteQueue) left(ctx context.Context) (int, error) {
-	return count(ctx, q.db, `SELECT count(*) FROM backlite_tasks`)
+	return q.store.count(ctx, `SELECT count(*) FROM backlite_tasks`)
 }
 
 func (q *backliteQueue) completed(ctx context.Context) (int, error) {
-	return count(ctx, q.db, `SELECT count(*) FROM backlite_tasks_completed WHERE succeeded`)
+	return q.store.count(ctx, `SELECT count(*) FROM backlite_tasks_completed WHERE succeeded`)
 }
 
 func (q *backliteQueue) close() error {
@@ -111,5 +102,5 @@ func (q *backliteQueue) close() error {
 	if !q.client.Stop(ctx) {
 		err = errors.New("backlite's workers did not stop within 10 s")
 	}
-	return errors.Join(err, q.db.Close())
+	return errors.Join(err, q.store.Close())
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -15,10 +17,9 @@ import (
 )
 
 type riverQueue struct {
-	db      *sql.DB
-	client  *river.Client[*sql.Tx]
-	log     *slog.Logger
-	durable string
+	store  sqliteStore
+	client *river.Client[*sql.Tx]
+	log    *slog.Logger
 }
 
 type riverArgs struct{}
@@ -30,31 +31,23 @@ func (riverArgs) Kind() string { return "noop" }
 // (rivershared/riversharedtest, DBPoolSQLite). Neither says anything of
 // synchronous, so that it stays what the driver makes it.
 func openRiver(ctx context.Context, s setup) (_ queue, err error) {
-	name, err := sqliteName(s.dir, "river.sqlite3", "_pragma=journal_mode(WAL)")
-	if err != nil {
-		return nil, err
-	}
-	db, err := sql.Open("sqlite", name)
+	store, err := openSQLite(ctx, "sqlite", "modernc.org/sqlite", filepath.Join(s.dir, "river.sqlite3"), "_pragma=journal_mode(WAL)")
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			db.Close()
+			store.Close()
 		}
 	}()
-	db.SetMaxOpenConns(1)
-	driver := riversqlite.New(db)
+	store.SetMaxOpenConns(1)
+	driver := riversqlite.New(store.DB)
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return nil, fmt.Errorf("make the tables: %w", err)
-	}
-	durable, err := durability(ctx, db, "modernc.org/sqlite")
-	if err != nil {
-		return nil, err
 	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, river.WorkFunc(func(context.Context, *river.Job[riverArgs]) error {
@@ -74,42 +67,43 @@ func openRiver(ctx context.Context, s setup) (_ queue, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &riverQueue{db: db, client: client, log: s.log, durable: durable}, nil
+	return &riverQueue{store: store, client: client, log: s.log}, nil
 }
 
-func (q *riverQueue) how() string { return q.durable + "; fetches as often as River's own benchmark" }
+func (q *riverQueue) how() string {
+	return q.store.durable + "; fetches as often as River's own benchmark"
+}
 
 // enqueue: https://riverqueue.com/docs/batch-job-insertion has InsertManyFast for
 // thousands of jobs. In v0.31.0 it panics where a driver can't listen, as SQLite's,
 // unless the client only inserts: one without Queues (doc of river.Config).
 func (q *riverQueue) enqueue(ctx context.Context, jobs int) error {
-	inserter, err := river.NewClient(riversqlite.New(q.db), &river.Config{Logger: q.log})
+	inserter, err := river.NewClient(riversqlite.New(q.store.DB), &river.Config{Logger: q.log})
 	if err != nil {
 		return err
 	}
-	params := make([]river.InsertManyParams, min(jobs, batch))
-	for i := range params {
-		params[i].Args = riverArgs{}
+	all := slices.Repeat([]river.InsertManyParams{{Args: riverArgs{}}}, jobs)
+	for some := range slices.Chunk(all, batch) {
+		if _, err := inserter.InsertManyFast(ctx, some); err != nil {
+			return err
+		}
 	}
-	return batches(jobs, func(size int) error {
-		_, err := inserter.InsertManyFast(ctx, params[:size])
-		return err
-	})
+	return nil
 }
 
 func (q *riverQueue) start(ctx context.Context) error { return q.client.Start(ctx) }
 
 // left names the states that are not final, as an index begins with the state.
 func (q *riverQueue) left(ctx context.Context) (int, error) {
-	return count(ctx, q.db, `SELECT count(*) FROM river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')`)
+	return q.store.count(ctx, `SELECT count(*) FROM river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')`)
 }
 
 func (q *riverQueue) completed(ctx context.Context) (int, error) {
-	return count(ctx, q.db, `SELECT count(*) FROM river_job WHERE state = 'completed'`)
+	return q.store.count(ctx, `SELECT count(*) FROM river_job WHERE state = 'completed'`)
 }
 
 func (q *riverQueue) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(q.client.StopAndCancel(ctx), q.db.Close())
+	return errors.Join(q.client.StopAndCancel(ctx), q.store.Close())
 }

@@ -4,9 +4,9 @@ package main
 
 import "syscall"
 
-// loadSysProcAttr is how the load's processes are started: Ctrl-C is not for them.
-// With their parent their input ends.
-func loadSysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// childSysProcAttr is how children are started: Ctrl-C is not for them. With their
+// parent their input ends.
+func childSysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // loadRSS is the most memory that this process has had, in bytes (getrusage(2) of
 // darwin); 0: not known. What it has now the system tells only programs in C.
