@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -106,13 +107,10 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 // them all, so that one new row speaks for the rest; where every job was there
 // already, nothing but a replacement is at stake, and it is simply made again.
 func (t *tx) enqueued(batch []jobs.New, added []jobs.Added, at float64) (there bool, err error) {
-	for i, a := range added {
-		if a.Existing {
-			continue
-		}
-		err := t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND job_type = ? AND created_at = ? AND payload = ?`,
-			func(*sqlite3.Stmt) error { there = true; return nil }, a.ID, batch[i].Type, at, []byte(batch[i].Payload))
-		return there, err
+	i := slices.IndexFunc(added, func(a jobs.Added) bool { return !a.Existing })
+	if i < 0 {
+		return false, nil
 	}
-	return false, nil
+	return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND job_type = ? AND created_at = ? AND payload = ?`,
+		added[i].ID, batch[i].Type, at, []byte(batch[i].Payload))
 }

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -135,10 +134,8 @@ func (t *tx) reject(o jobs.Outcome) error {
 // wasAccepted proves an outcome whose commit failed: the job has ended, or waits
 // again, under our token still. Where somebody else made it wait (a reaper),
 // the outcome would have said the same.
-func wasAccepted(c *conn, o jobs.Outcome) (yes bool, err error) {
-	err = c.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`,
-		func(*sqlite3.Stmt) error { yes = true; return nil }, o.ID, o.Token, string(o.Status))
-	return yes, err
+func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
+	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
 // keepError writes the history of an attempt that ends without completing,

@@ -100,13 +100,13 @@ func (s *seat) lookAround(version uint32, expired map[jobs.Ref]bool) error {
 		if s.reaper.fleet, err = s.db.members(c); err != nil {
 			return err
 		}
-		idle := true
-		err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'running' LIMIT 1`, func(*sqlite3.Stmt) error { idle = false; return nil })
-		if err == nil && idle {
-			s.reaper.idle = version
-		}
-		if err != nil || idle {
+		busy, err := c.exists(`SELECT 1 FROM sync_jobs WHERE status = 'running' LIMIT 1`)
+		if err != nil {
 			return err
+		}
+		if !busy {
+			s.reaper.idle = version
+			return nil
 		}
 		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
 			refsInto(expired), s.db.clock.Now())

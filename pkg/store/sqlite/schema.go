@@ -225,10 +225,8 @@ func migrate(c *conn, path string) error {
 
 // schemaVersion is 0 for a file without our tables.
 func schemaVersion(c *conn) (version int, err error) {
-	tables := 0
-	err = c.query(`SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'sync_meta'`,
-		func(s *sqlite3.Stmt) error { tables = s.ColumnInt(0); return nil })
-	if err != nil || tables == 0 {
+	ours, err := c.exists(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sync_meta'`)
+	if err != nil || !ours {
 		return 0, err
 	}
 	err = c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,

@@ -49,9 +49,7 @@ func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ..
 	err := s.db.writer.do(ctx, func(t *tx) error {
 		refused = nil
 		if t.again {
-			moved := false
-			err := t.query(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`,
-				func(*sqlite3.Stmt) error { moved = true; return nil }, due.Name, next)
+			moved, err := t.exists(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`, due.Name, next)
 			if err != nil || moved {
 				return err
 			}
