@@ -23,7 +23,6 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 	}
 	var added []jobs.Added
 	var at float64 // when added was made
-	var full error // no error of the operation: that would cost the whole group
 	err := db.writer.do(ctx, func(t *tx) error {
 		if t.again {
 			there, err := t.enqueued(batch, added, at)
@@ -31,17 +30,14 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 				return err
 			}
 		}
-		var err error
-		if full, err = t.takeRoom(len(batch)); full != nil || err != nil {
+		err := t.takeRoom(len(batch))
+		if err != nil {
 			return err
 		}
 		at = t.now
 		added, err = t.enqueue(batch)
 		return err
 	})
-	if err == nil {
-		err = full
-	}
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
@@ -52,8 +48,8 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 // transaction.
 type room struct{ limit, pending int }
 
-// takeRoom returns ErrQueueFull as full where n more pending jobs would be too many.
-func (t *tx) takeRoom(n int) (full, err error) {
+// takeRoom refuses with ErrQueueFull where n more pending jobs would be too many.
+func (t *tx) takeRoom(n int) error {
 	if t.room == nil {
 		t.room = new(room)
 		err := t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
@@ -66,15 +62,15 @@ func (t *tx) takeRoom(n int) (full, err error) {
 				func(s *sqlite3.Stmt) error { t.room.pending = s.ColumnInt(0); return nil }, t.room.limit)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if t.room.limit > 0 && t.room.pending+n > t.room.limit {
-		return fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
-			jobs.ErrQueueFull, t.room.limit), nil
+		return refusal{fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
+			jobs.ErrQueueFull, t.room.limit)}
 	}
 	t.room.pending += n
-	return nil, nil
+	return nil
 }
 
 // enqueue inserts jobs that were checked. Twins within one batch meet as

@@ -67,16 +67,12 @@ func (s *seat) Acquire(ctx context.Context, name string, ttl time.Duration) (lea
 
 // Release implements lease.Store.
 func (s *seat) Release(ctx context.Context, held lease.Held) error {
-	var n int64
-	err := s.db.writer.do(ctx, func(t *tx) (err error) {
-		n, err = t.exec(`UPDATE sync_leases SET owner = NULL WHERE name = ? AND owner = ? AND token = ?`, held.Name, s.id, held.Token)
-		if t.again {
-			n = 1
+	err := s.db.writer.do(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE sync_leases SET owner = NULL WHERE name = ? AND owner = ? AND token = ?`, held.Name, s.id, held.Token)
+		if err == nil && n == 0 && !t.again {
+			err = refusal{lease.ErrLost}
 		}
 		return err
 	})
-	if err == nil && n == 0 {
-		err = lease.ErrLost
-	}
 	return wrapError("release", err)
 }

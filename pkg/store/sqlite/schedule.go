@@ -106,12 +106,10 @@ func (db *DB) RemoveSchedule(ctx context.Context, name string) error {
 
 // PauseSchedule implements jobs.Operator.
 func (db *DB) PauseSchedule(ctx context.Context, name string, paused bool) error {
-	var refused error
 	err := db.writer.do(ctx, func(t *tx) error {
 		row, err := t.schedule(name)
-		if refused = nil; errors.Is(err, jobs.ErrNoSchedule) {
-			refused = err
-			return nil
+		if errors.Is(err, jobs.ErrNoSchedule) {
+			return refusal{err}
 		}
 		if err != nil || row.Paused == paused {
 			return err
@@ -126,7 +124,7 @@ func (db *DB) PauseSchedule(ctx context.Context, name string, paused bool) error
 		_, err = t.exec(`UPDATE sync_schedules SET paused = ?, next_at = ? WHERE name = ?`, paused, float64(next), name)
 		return err
 	})
-	return wrapError("pause schedule", errors.Join(err, refused))
+	return wrapError("pause schedule", err)
 }
 
 // RunSchedule implements jobs.Operator.
