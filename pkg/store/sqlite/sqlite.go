@@ -186,6 +186,25 @@ func (db *DB) read(fn func(*conn) error) error {
 	return fn(db.look.conn)
 }
 
+// browse runs fn on one of the connections for people, whose reads may take long: until
+// ctx ends.
+func (db *DB) browse(ctx context.Context, fn func(*conn) error) error {
+	pooled, err := db.readers.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pooled.Close()
+	err = native(pooled, func(c *conn) error {
+		before := c.SetInterrupt(ctx)
+		defer c.SetInterrupt(before)
+		return fn(c)
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ctx.Err(), err) // SQLite alone says "interrupted"
+	}
+	return err
+}
+
 // closed is why the store is closed: always an ErrClosed.
 func (db *DB) closed() error {
 	cause := context.Cause(db.alive)
