@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/ncruces/go-sqlite3"
-
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/internal/insert"
 )
@@ -46,30 +44,28 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 
 // room is how many pending jobs the file allows and has. It is counted once a
 // transaction.
-type room struct{ limit, pending int }
+type room struct{ limit, pending int64 }
 
 // takeRoom refuses with ErrQueueFull where n more pending jobs would be too many.
-func (t *tx) takeRoom(n int) error {
+func (t *tx) takeRoom(n int) (err error) {
 	if t.room == nil {
 		t.room = new(room)
-		err := t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
-			func(s *sqlite3.Stmt) error { t.room.limit = s.ColumnInt(0); return nil })
+		t.room.limit, err = t.number(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`)
 		if err == nil && t.room.limit > 0 {
 			// Two counts, as each has its partial index.
-			err = t.query(`SELECT
+			t.room.pending, err = t.number(`SELECT
 				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
-				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`,
-				func(s *sqlite3.Stmt) error { t.room.pending = s.ColumnInt(0); return nil }, t.room.limit)
+				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`, t.room.limit)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if t.room.limit > 0 && t.room.pending+n > t.room.limit {
+	if t.room.limit > 0 && t.room.pending+int64(n) > t.room.limit {
 		return refusal{fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
 			jobs.ErrQueueFull, t.room.limit)}
 	}
-	t.room.pending += n
+	t.room.pending += int64(n)
 	return nil
 }
 
@@ -92,9 +88,8 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 		_, err := t.exec(sql, args...)
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
-	var id int64
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
-	err := t.query(sql, func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil }, args...)
+	id, err := t.number(sql, args...)
 	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
 }
 

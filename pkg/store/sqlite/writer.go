@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,13 +146,12 @@ func (w *writer) add(ctx context.Context, o *op) error {
 func (w *writer) abandon(o *op) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.waiting {
-		if w.waiting[i] == o {
-			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
-			return true
-		}
+	i := slices.Index(w.waiting, o)
+	if i < 0 {
+		return false
 	}
-	return false
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	return true
 }
 
 func (w *writer) wanted() bool {
@@ -266,7 +266,7 @@ func (w *writer) group() (rows int64) {
 		}
 		// One operation's error is its own affair: the others go on without it.
 		answer(ops[bad:bad+1], err)
-		ops = append(ops[:bad:bad], ops[bad+1:]...)
+		ops = slices.Delete(ops, bad, bad+1)
 		if err := w.begin(); err != nil {
 			w.fail(ops, err)
 			return 0
