@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -113,5 +112,3 @@ func (b *baton) passes() uint32 {
 func (b *baton) lock(kind int16) error {
 	return fcntlLock(b.seats.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: batonByte, Len: 1})
 }
-
-func (b *baton) close() error { return errors.Join(b.sleepers.close(), b.seats.Close()) }
