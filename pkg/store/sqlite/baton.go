@@ -102,11 +102,8 @@ func (b *baton) tell(passes uint32) {
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.
 func (b *baton) passes() uint32 {
-	var count [4]byte
-	if _, err := b.seats.file.ReadAt(count[:], 0); err != nil {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(count[:])
+	count, _ := word(b.seats.file, 0)
+	return count
 }
 
 func (b *baton) lock(kind int16) error {

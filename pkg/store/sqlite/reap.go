@@ -70,11 +70,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 			dead = append(dead, m)
 		}
 	}
-	locked, _, err := testLock(s.db.shm, walWriteLock)
-	if err != nil {
-		return nil, false, wrapError("look for the dead", err)
-	}
-	now := time.Now()
+	locked, now := s.db.locked(), time.Now()
 	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
 	if now.Sub(s.reaper.still) > stallWarning {
 		s.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
