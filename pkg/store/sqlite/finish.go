@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -70,15 +69,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 	if len(refs) == 0 {
 		return nil, nil
 	}
-	held := []byte{'{'}
-	for i, ref := range refs {
-		if i > 0 {
-			held = append(held, ',')
-		}
-		held = append(strconv.AppendInt(append(held, '"'), ref.ID, 10), `":`...)
-		held = strconv.AppendInt(held, ref.Token, 10)
-	}
-	held = append(held, '}')
+	held := refsOf(refs)
 	n, err := t.exec(`UPDATE sync_jobs SET
 			status = 'completed', completed_at = ?1, error = NULL, result = ?2, lease_expires_at = NULL, progress = NULL,
 			unique_key = iif(unique_for = 'forever', unique_key, NULL)

@@ -146,7 +146,7 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 	defer cancel()
 	err := s.db.writer.do(short, func(t *tx) error {
 		_, err := t.exec(`UPDATE sync_jobs SET lease_expires_at = ?1 WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?1
-			AND (id, lease_token) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, t.mono, refs)
+			AND (id, lease_token) IN (SELECT CAST(key AS INTEGER), value FROM json_each(?2))`, t.mono, refs)
 		return err
 	})
 	if err != nil {
