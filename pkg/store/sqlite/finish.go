@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -95,7 +96,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 // holds it.
 func (s *seat) end(t *tx, o jobs.Outcome) (accepted bool, err error) {
 	if !o.Uncounted {
-		if err := s.keepError(t, o.Ref, o.Error); err != nil {
+		if _, err := t.exec(history(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`), t.now, o.Error, o.ID, o.Token); err != nil {
 			return false, err
 		}
 	}
@@ -129,14 +130,13 @@ func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
 	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
-// keepError writes the history of an attempt that ends without completing,
-// while it still holds the job.
-func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
-	_, err := t.exec(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?, 'failed', ?
+// history is SQL that writes the history of the running attempts which meet the
+// condition, as they end now, ?1, without completing. All but the ending is SQL, too.
+func history(ending jobs.Ending, why, condition string) string {
+	return fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?1, '%s', %s
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.id = ? AND j.status = 'running' AND j.lease_token = ?`, t.now, why, ref.ID, ref.Token)
-	return err
+		WHERE j.status = 'running' AND j.%s`, ending, why, condition)
 }
 
 // Finish implements jobs.Seat.

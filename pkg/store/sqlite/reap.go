@@ -224,24 +224,20 @@ func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
 func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
 	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
-	const why = `(SELECT printf('worker %d%s %s (attempt %d of %s)', j.lease_owner,
+	why := `(SELECT printf('worker %d%s ` + what + ` (attempt %d of %s)', j.lease_owner,
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
-		?1, j.attempts, coalesce(j.max_attempts, '?')))`
-	first := append([]any{what}, args...)
-	_, err = t.exec(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, '%s', %s
-		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.status = 'running' AND j.%s`, len(first)+1, ending, why, condition), append(first, t.now)...)
-	if err != nil {
+		j.attempts, coalesce(j.max_attempts, '?')))`
+	args = append([]any{t.now}, args...)
+	if _, err := t.exec(history(ending, why, condition), args...); err != nil {
 		return nil, err
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
 			status = iif(%[1]s, 'pending', 'failed'), due = %[1]s, error = %[2]s,
-			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, min(run_at, ?%[4]d), run_at),
+			completed_at = iif(%[1]s, NULL, ?1), run_at = iif(%[1]s, min(run_at, ?1), run_at),
 			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
 			lease_expires_at = NULL, progress = NULL
 		WHERE j.status = 'running' AND j.%[3]s
-		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition, len(first)+1),
+		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition),
 		func(s *sqlite3.Stmt) error {
 			reaped = append(reaped, jobs.Reaped{
 				Ref:    jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
@@ -249,6 +245,6 @@ func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any
 				Type: s.ColumnText(5), Queue: s.ColumnText(6), Attempt: s.ColumnInt(7), MaxAttempts: s.ColumnInt(8),
 			})
 			return nil
-		}, append(first, t.now)...)
+		}, args...)
 	return reaped, err
 }
