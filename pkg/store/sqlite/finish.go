@@ -14,13 +14,13 @@ import (
 )
 
 // finish writes an attempt's outcome, if the attempt still holds the job.
-func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
+func (t *tx) finish(o jobs.Outcome) (accepted bool, err error) {
 	if o.Status == jobs.Completed {
 		var did map[jobs.Ref]bool
 		did, err = t.complete([]jobs.Ref{o.Ref}, o.Result)
 		accepted = did[o.Ref]
 	} else {
-		accepted, err = s.end(t, o)
+		accepted, err = t.end(o)
 	}
 	if err == nil && !accepted && t.again {
 		return wasAccepted(t.conn, o)
@@ -49,7 +49,7 @@ func (s *seat) finishAll(t *tx, outcomes []jobs.Outcome) (rejected []jobs.Outcom
 		yes := accepted[o.Ref]
 		delete(accepted, o.Ref) // at most once
 		if !yes {
-			if yes, err = s.finish(t, o); broken(err) {
+			if yes, err = t.finish(o); broken(err) {
 				return nil, err
 			}
 			if err != nil {
@@ -94,7 +94,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 
 // end writes the outcome of an attempt that did not complete its job, if it still
 // holds it.
-func (s *seat) end(t *tx, o jobs.Outcome) (accepted bool, err error) {
+func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 	if !o.Uncounted {
 		if _, err := t.exec(history(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`), t.now, o.Error, o.ID, o.Token); err != nil {
 			return false, err
@@ -143,7 +143,7 @@ func history(ending jobs.Ending, why, condition string) string {
 func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) error, follow ...jobs.New) error {
 	refused := false // a context that ended with ErrLost is no refusal
 	err := s.db.inTx(ctx, func(t *tx) error {
-		accepted, err := s.finish(t, o)
+		accepted, err := t.finish(o)
 		if refused = err == nil && !accepted; refused {
 			err = lease.ErrLost
 		}

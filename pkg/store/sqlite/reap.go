@@ -114,14 +114,14 @@ func (s *seat) take(ctx context.Context, dead []member, stuck []jobs.Ref) (reape
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		reaped = nil
 		for _, m := range dead {
-			jobs, err := s.bury(t, m.id)
+			jobs, err := t.bury(m.id)
 			if err != nil {
 				return err
 			}
 			reaped = append(reaped, jobs...)
 		}
 		for _, ref := range stuck {
-			jobs, err := s.giveBack(t, jobs.EndedStuck, stuckNow,
+			jobs, err := t.giveBack(jobs.EndedStuck, stuckNow,
 				ref.ID, ref.Token, t.mono)
 			if err != nil {
 				return err
@@ -204,8 +204,8 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version uint32, no
 const stuckNow = `id = ?2 AND lease_token = ?3 AND coalesce(lease_expires_at, 0) <= ?4`
 
 // bury removes a worker that is dead or leaves, and gives back what it held.
-func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
-	reaped, err := s.giveBack(t, jobs.EndedDied, `lease_owner = ?2`, id)
+func (t *tx) bury(id int64) ([]jobs.Reaped, error) {
+	reaped, err := t.giveBack(jobs.EndedDied, `lease_owner = ?2`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
 // place, as a backlog that came after them would make them wait again; or they
 // end as failed when the attempts are used up. The history says what became of
 // the worker.
-func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
+func (t *tx) giveBack(ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
 	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
 	why := `(SELECT printf('worker %d%s ` + what + ` (attempt %d of %s)', j.lease_owner,

@@ -96,7 +96,7 @@ func (s *seat) Leave(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.bury(t, s.id)
+		_, err = t.bury(s.id)
 		return err
 	})
 	return wrapError("leave", errors.Join(err, s.close()))

@@ -18,7 +18,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	outcomes, want := ask()
 	var claims []claim
 	if len(outcomes) == 0 {
-		claims = s.claims(want)
+		claims = claimsOf(want)
 		var work bool
 		var next time.Duration
 		err := s.db.read(func(c *conn) (err error) {
@@ -35,7 +35,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 		turn = jobs.Turn{}
 		if !t.again { // else Turn may have returned, and what was said is to be proven
 			outcomes, want = ask()
-			claims = s.claims(want)
+			claims = claimsOf(want)
 		}
 		rejected, err := s.finishAll(t, outcomes)
 		if err != nil {
