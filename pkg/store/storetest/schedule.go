@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,13 +16,11 @@ func (f *fixture) schedule(name string) jobs.ScheduleRow {
 	f.Helper()
 	rows, err := f.store.Schedules(f.ctx)
 	f.must(err)
-	for _, row := range rows {
-		if row.Name == name {
-			return row
-		}
+	i := slices.IndexFunc(rows, func(r jobs.ScheduleRow) bool { return r.Name == name })
+	if i < 0 {
+		f.Fatalf("no schedule %s in %+v", name, rows)
 	}
-	f.Fatalf("no schedule %s in %+v", name, rows)
-	return jobs.ScheduleRow{}
+	return rows[i]
 }
 
 // lead makes a seat the leader.
