@@ -74,10 +74,13 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 		}
 	}
 	s.watcher = watch(db)
+	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	db.seats.Lock()
 	defer db.seats.Unlock()
+	if db.alive.Err() != nil { // Close may have been through them
+		return nil, db.closed()
+	}
 	db.seats.all = append(db.seats.all, s)
-	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
 
