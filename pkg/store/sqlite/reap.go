@@ -114,19 +114,18 @@ func (s *seat) take(ctx context.Context, dead []member, stuck []jobs.Ref) (reape
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		reaped = nil
 		for _, m := range dead {
-			jobs, err := t.bury(m.id)
+			back, err := t.bury(m.id)
 			if err != nil {
 				return err
 			}
-			reaped = append(reaped, jobs...)
+			reaped = append(reaped, back...)
 		}
 		for _, ref := range stuck {
-			jobs, err := t.giveBack(jobs.EndedStuck, stuckNow,
-				ref.ID, ref.Token, t.mono)
+			back, err := t.giveBack(jobs.EndedStuck, stuckNow, ref.ID, ref.Token, t.mono)
 			if err != nil {
 				return err
 			}
-			reaped = append(reaped, jobs...)
+			reaped = append(reaped, back...)
 		}
 		return nil
 	})
