@@ -47,9 +47,9 @@ var points = map[string]patch{
 	"in the renewal":                 {renewFile, "		lost = missing(ours, holding)", "		point.At(%q)\n		lost = missing(ours, holding)"},
 	"in the reap":                    {reapFile, "		for _, ref := range stuck {", "		point.At(%q)\n		for _, ref := range stuck {"},
 	// One who is stopped here goes on as if it had not noticed the end of its lease.
-	"before a tick": {tickFile, "	err := s.db.writer.do(ctx, func(t *tx) error {\n		refused = nil", "	point.At(%q)\n	ctx = context.WithoutCancel(ctx)\n	err := s.db.writer.do(ctx, func(t *tx) error {\n		refused = nil"},
+	"before a tick": {tickFile, "	err := s.db.writer.do(ctx, func(t *tx) error {\n		if t.again", "	point.At(%q)\n	ctx = context.WithoutCancel(ctx)\n	err := s.db.writer.do(ctx, func(t *tx) error {\n		if t.again"},
 	"in a tick":     {tickFile, "		_, err = t.enqueue(batch)", "		point.At(%q)\n		_, err = t.enqueue(batch)"},
-	"after a tick":  {tickFile, "	return wrapError(\"tick\", errors.Join(err, refused))", "	point.At(%q)\n	return wrapError(\"tick\", errors.Join(err, refused))"},
+	"after a tick":  {tickFile, "	return wrapError(\"tick\", err)", "	point.At(%q)\n	return wrapError(\"tick\", err)"},
 	"elected":       {leadFile, "	if err == nil && held.Token == 0 {", "	point.At(%q)\n	if err == nil && held.Token == 0 {"},
 }
 

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +60,7 @@ func (b *baton) take(goOn func() bool) {
 	}
 	for goOn() {
 		count := b.passes()
-		if b.held = b.lock(unix.F_WRLCK) == nil; b.held {
+		if b.held = b.seats.lock(batonByte, unix.F_WRLCK) == nil; b.held {
 			return
 		}
 		if count == b.stuck { // also 0: there is no telling whether it moves
@@ -84,7 +83,7 @@ func (b *baton) pass() {
 		return
 	}
 	b.held = false
-	_ = b.lock(unix.F_UNLCK) // fails only for arguments that are wrong
+	_ = b.seats.lock(batonByte, unix.F_UNLCK) // fails only for arguments that are wrong
 	// Two may count at once, as the baton is free: what matters is that it differs
 	// from what a waiter read before it found the baton taken.
 	next := max(1, b.passes()+1)
@@ -103,15 +102,6 @@ func (b *baton) tell(passes uint32) {
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.
 func (b *baton) passes() uint32 {
-	var count [4]byte
-	if _, err := b.seats.file.ReadAt(count[:], 0); err != nil {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(count[:])
+	count, _ := word(b.seats.file, 0)
+	return count
 }
-
-func (b *baton) lock(kind int16) error {
-	return fcntlLock(b.seats.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: batonByte, Len: 1})
-}
-
-func (b *baton) close() error { return errors.Join(b.sleepers.close(), b.seats.Close()) }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,7 +19,7 @@ func openBaton(t *testing.T, path string) *baton {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.close(); err != nil {
+		if err := errors.Join(b.close(), seats.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -112,7 +113,7 @@ func TestBatonStuck(t *testing.T) {
 	if dying.take(always); !dying.held {
 		t.Fatal("the baton is free and not taken")
 	}
-	if err := dying.close(); err != nil { // as the kernel does for the dead
+	if err := errors.Join(dying.close(), seats.Close()); err != nil { // as the kernel does for the dead
 		t.Fatal(err)
 	}
 	if other.take(always); !other.held {

@@ -87,6 +87,9 @@ func takeAfter(file *os.File, model string) error {
 // Take locks the byte of a worker's id, which is 1 or more, and never waits.
 // It returns errSeatTaken when somebody else holds it.
 func (f *seatFile) Take(id int64) error {
+	if id < 1 {
+		return fmt.Errorf("take seat %d: a worker's id is 1 or more", id)
+	}
 	err := f.lock(id, unix.F_WRLCK)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		err = errSeatTaken
@@ -127,11 +130,8 @@ func (f *seatFile) File() *os.File { return f.file }
 // Close lets go of every byte, unless a child holds the descriptor as well.
 func (f *seatFile) Close() error { return f.file.Close() }
 
-func (f *seatFile) lock(id int64, kind int16) error {
-	if id < 1 {
-		return errors.New("a worker's id is 1 or more")
-	}
-	return fcntlLock(f.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: id, Len: 1})
+func (f *seatFile) lock(at int64, kind int16) error {
+	return fcntlLock(f.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: at, Len: 1})
 }
 
 // testLock reports whether an open file description other than file's holds a

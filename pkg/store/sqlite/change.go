@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
-
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
@@ -207,15 +205,16 @@ func (b *bite) one(t *tx, id int64) (int64, error) {
 // happened proves a bite whose commit failed by one of the jobs that it changed.
 // What can't be proven is done again: a job that was made pending and has failed
 // since is made due once more, and a priority is what it was.
-func (b *bite) happened(t *tx, id int64) (done bool, err error) {
-	found := func(*sqlite3.Stmt) error { done = true; return nil }
+func (b *bite) happened(t *tx, id int64) (bool, error) {
 	switch b.change.Verb {
 	case jobs.Retry:
-		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND run_at = ?`, found, id, b.at)
+		return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND run_at = ?`, id, b.at)
 	case jobs.Cancel:
-		err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'cancelled' AND completed_at = ?`, found, id, b.at)
+		return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'cancelled' AND completed_at = ?`, id, b.at)
 	case jobs.Delete:
-		err = t.query(`SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM sync_jobs WHERE id = ?)`, found, id)
+		there, err := t.exists(`SELECT 1 FROM sync_jobs WHERE id = ?`, id)
+		return !there, err
+	default:
+		return false, nil
 	}
-	return done, err
 }

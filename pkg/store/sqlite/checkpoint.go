@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"time"
@@ -43,11 +42,8 @@ func (w *writer) checkpoint() {
 // process (nBackfill of https://sqlite.org/walformat.html, 2.2); 0 where that can't
 // be told.
 func (db *DB) copiedBack() int {
-	var count [4]byte
-	if _, err := db.shm.ReadAt(count[:], walCopied); err != nil {
-		return 0
-	}
-	return int(binary.NativeEndian.Uint32(count[:]))
+	pages, _ := word(db.shm, walCopied)
+	return int(pages)
 }
 
 // copyBack copies the -wal file's pages back, and then, where mode asks for it and

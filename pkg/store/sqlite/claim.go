@@ -30,6 +30,10 @@ type claim struct {
 
 type arm struct{ queue, jobType string }
 
+// armQuery is one arm, by the numbers of its parameters.
+const armQuery = `SELECT id, priority, run_at FROM sync_jobs
+	WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`
+
 // args binds the arms: NULL for the queue of one that a gate has closed.
 func (c claim) args(gates gates) (args []any) {
 	for _, a := range c.arms {
@@ -46,7 +50,7 @@ func (c claim) args(gates gates) (args []any) {
 // parameter there is bound.
 const bestFirst = ` ORDER BY priority DESC, run_at, id LIMIT ?2 + 0`
 
-func (s *seat) claims(want jobs.Want) (claims []claim) {
+func claimsOf(want jobs.Want) (claims []claim) {
 	for _, p := range want.Pools {
 		if p.Free == 0 {
 			continue
@@ -56,8 +60,7 @@ func (s *seat) claims(want jobs.Want) (claims []claim) {
 		for _, queue := range p.Queues {
 			for _, jobType := range want.Types {
 				c.arms = append(c.arms, arm{queue, jobType})
-				arms = append(arms, fmt.Sprintf(`SELECT id, priority, run_at FROM sync_jobs
-					WHERE status = 'pending' AND due = 1 AND queue = ?%d AND job_type = ?%d AND run_at <= ?1`, 2*len(c.arms)+1, 2*len(c.arms)+2))
+				arms = append(arms, fmt.Sprintf(armQuery, 2*len(c.arms)+1, 2*len(c.arms)+2))
 			}
 		}
 		var unions []string
@@ -105,12 +108,10 @@ func (c claim) passing(conn *conn, gates gates, now float64) (ids []int64, err e
 		if room == 0 {
 			continue
 		}
-		err := conn.query(`SELECT id, priority, run_at FROM sync_jobs
-			WHERE status = 'pending' AND due = 1 AND queue = ?3 AND job_type = ?4 AND run_at <= ?1`+bestFirst,
-			func(s *sqlite3.Stmt) error {
-				list = append(list, candidate{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnFloat(2), of})
-				return nil
-			}, now, room, a.queue, a.jobType)
+		err := conn.query(fmt.Sprintf(armQuery, 3, 4)+bestFirst, func(s *sqlite3.Stmt) error {
+			list = append(list, candidate{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnFloat(2), of})
+			return nil
+		}, now, room, a.queue, a.jobType)
 		if err != nil {
 			return nil, err
 		}

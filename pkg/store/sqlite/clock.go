@@ -21,14 +21,10 @@ type leaseClock struct {
 // newLeaseClock finds out the offset, once: a running process can't change it.
 func newLeaseClock() (leaseClock, error) {
 	offset, err := namespaceOffset()
-	if err != nil {
-		return leaseClock{}, fmt.Errorf("lease clock: %w", err)
+	if err == nil {
+		err = unix.ClockGettime(kernelClock, new(unix.Timespec)) // so that Now can
 	}
-	var ts unix.Timespec
-	if err := unix.ClockGettime(kernelClock, &ts); err != nil {
-		return leaseClock{}, fmt.Errorf("lease clock: %w", err)
-	}
-	return leaseClock{offset: offset}, nil
+	return leaseClock{offset: offset}, wrapError("lease clock", err)
 }
 
 // Now returns milliseconds since boot, the same for every process on this

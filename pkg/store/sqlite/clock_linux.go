@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,11 +45,10 @@ func namespaceOffset() (time.Duration, error) {
 // out of timens_offsets. The nanoseconds count upwards also when the seconds
 // are negative.
 func parseOffset(text string) (time.Duration, error) {
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
+	for line := range strings.Lines(text) {
 		var clock string
 		var sec, nsec int64
-		if n, _ := fmt.Sscan(lines.Text(), &clock, &sec, &nsec); n == 3 && clock == "monotonic" {
+		if n, _ := fmt.Sscan(line, &clock, &sec, &nsec); n == 3 && clock == "monotonic" {
 			return time.Duration(sec)*time.Second + time.Duration(nsec), nil
 		}
 	}

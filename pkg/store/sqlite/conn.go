@@ -132,6 +132,18 @@ func (c *conn) exec(sql string, args ...any) (int64, error) {
 	return c.Changes(), nil
 }
 
+// exists says whether a query returns a row.
+func (c *conn) exists(sql string, args ...any) (yes bool, err error) {
+	err = c.query(sql, func(*sqlite3.Stmt) error { yes = true; return nil }, args...)
+	return yes, err
+}
+
+// number is what a query returns in its one row; 0 where it returns none.
+func (c *conn) number(sql string, args ...any) (n int64, err error) {
+	err = c.query(sql, func(s *sqlite3.Stmt) error { n = s.ColumnInt64(0); return nil }, args...)
+	return n, err
+}
+
 // null is bound where a value that is its type's zero means NULL.
 func null[T comparable](v T) any {
 	var zero T

@@ -3,8 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
-
-	"github.com/ncruces/go-sqlite3"
+	"slices"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/store/internal/insert"
@@ -22,7 +21,6 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 	}
 	var added []jobs.Added
 	var at float64 // when added was made
-	var full error // no error of the operation: that would cost the whole group
 	err := db.writer.do(ctx, func(t *tx) error {
 		if t.again {
 			there, err := t.enqueued(batch, added, at)
@@ -30,17 +28,14 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 				return err
 			}
 		}
-		var err error
-		if full, err = t.takeRoom(len(batch)); full != nil || err != nil {
+		err := t.takeRoom(len(batch))
+		if err != nil {
 			return err
 		}
 		at = t.now
 		added, err = t.enqueue(batch)
 		return err
 	})
-	if err == nil {
-		err = full
-	}
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
@@ -49,31 +44,29 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 
 // room is how many pending jobs the file allows and has. It is counted once a
 // transaction.
-type room struct{ limit, pending int }
+type room struct{ limit, pending int64 }
 
-// takeRoom returns ErrQueueFull as full where n more pending jobs would be too many.
-func (t *tx) takeRoom(n int) (full, err error) {
+// takeRoom refuses with ErrQueueFull where n more pending jobs would be too many.
+func (t *tx) takeRoom(n int) (err error) {
 	if t.room == nil {
 		t.room = new(room)
-		err := t.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`,
-			func(s *sqlite3.Stmt) error { t.room.limit = s.ColumnInt(0); return nil })
+		t.room.limit, err = t.number(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`)
 		if err == nil && t.room.limit > 0 {
 			// Two counts, as each has its partial index.
-			err = t.query(`SELECT
+			t.room.pending, err = t.number(`SELECT
 				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
-				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`,
-				func(s *sqlite3.Stmt) error { t.room.pending = s.ColumnInt(0); return nil }, t.room.limit)
+				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`, t.room.limit)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if t.room.limit > 0 && t.room.pending+n > t.room.limit {
-		return fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
-			jobs.ErrQueueFull, t.room.limit), nil
+	if t.room.limit > 0 && t.room.pending+int64(n) > t.room.limit {
+		return refusal{fmt.Errorf("%w: at most %d jobs may be pending here; wait, add workers, or raise --max-pending",
+			jobs.ErrQueueFull, t.room.limit)}
 	}
-	t.room.pending += n
-	return nil, nil
+	t.room.pending += int64(n)
+	return nil
 }
 
 // enqueue inserts jobs that were checked. Twins within one batch meet as
@@ -95,9 +88,8 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 		_, err := t.exec(sql, args...)
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
-	var id int64
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
-	err := t.query(sql, func(s *sqlite3.Stmt) error { id = s.ColumnInt64(0); return nil }, args...)
+	id, err := t.number(sql, args...)
 	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
 }
 
@@ -106,13 +98,10 @@ func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 // them all, so that one new row speaks for the rest; where every job was there
 // already, nothing but a replacement is at stake, and it is simply made again.
 func (t *tx) enqueued(batch []jobs.New, added []jobs.Added, at float64) (there bool, err error) {
-	for i, a := range added {
-		if a.Existing {
-			continue
-		}
-		err := t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND job_type = ? AND created_at = ? AND payload = ?`,
-			func(*sqlite3.Stmt) error { there = true; return nil }, a.ID, batch[i].Type, at, []byte(batch[i].Payload))
-		return there, err
+	i := slices.IndexFunc(added, func(a jobs.Added) bool { return !a.Existing })
+	if i < 0 {
+		return false, nil
 	}
-	return false, nil
+	return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND job_type = ? AND created_at = ? AND payload = ?`,
+		added[i].ID, batch[i].Type, at, []byte(batch[i].Payload))
 }

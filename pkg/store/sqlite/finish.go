@@ -4,10 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strconv"
+	"fmt"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -15,13 +14,13 @@ import (
 )
 
 // finish writes an attempt's outcome, if the attempt still holds the job.
-func (s *seat) finish(t *tx, o jobs.Outcome) (accepted bool, err error) {
+func (t *tx) finish(o jobs.Outcome) (accepted bool, err error) {
 	if o.Status == jobs.Completed {
 		var did map[jobs.Ref]bool
 		did, err = t.complete([]jobs.Ref{o.Ref}, o.Result)
 		accepted = did[o.Ref]
 	} else {
-		accepted, err = s.end(t, o)
+		accepted, err = t.end(o)
 	}
 	if err == nil && !accepted && t.again {
 		return wasAccepted(t.conn, o)
@@ -50,7 +49,7 @@ func (s *seat) finishAll(t *tx, outcomes []jobs.Outcome) (rejected []jobs.Outcom
 		yes := accepted[o.Ref]
 		delete(accepted, o.Ref) // at most once
 		if !yes {
-			if yes, err = s.finish(t, o); broken(err) {
+			if yes, err = t.finish(o); broken(err) {
 				return nil, err
 			}
 			if err != nil {
@@ -71,15 +70,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 	if len(refs) == 0 {
 		return nil, nil
 	}
-	held := []byte{'{'}
-	for i, ref := range refs {
-		if i > 0 {
-			held = append(held, ',')
-		}
-		held = append(strconv.AppendInt(append(held, '"'), ref.ID, 10), `":`...)
-		held = strconv.AppendInt(held, ref.Token, 10)
-	}
-	held = append(held, '}')
+	held := refsOf(refs)
 	n, err := t.exec(`UPDATE sync_jobs SET
 			status = 'completed', completed_at = ?1, error = NULL, result = ?2, lease_expires_at = NULL, progress = NULL,
 			unique_key = iif(unique_for = 'forever', unique_key, NULL)
@@ -103,9 +94,9 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 
 // end writes the outcome of an attempt that did not complete its job, if it still
 // holds it.
-func (s *seat) end(t *tx, o jobs.Outcome) (accepted bool, err error) {
+func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 	if !o.Uncounted {
-		if err := s.keepError(t, o.Ref, o.Error); err != nil {
+		if _, err := t.exec(history(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`), t.now, o.Error, o.ID, o.Token); err != nil {
 			return false, err
 		}
 	}
@@ -135,27 +126,24 @@ func (t *tx) reject(o jobs.Outcome) error {
 // wasAccepted proves an outcome whose commit failed: the job has ended, or waits
 // again, under our token still. Where somebody else made it wait (a reaper),
 // the outcome would have said the same.
-func wasAccepted(c *conn, o jobs.Outcome) (yes bool, err error) {
-	err = c.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`,
-		func(*sqlite3.Stmt) error { yes = true; return nil }, o.ID, o.Token, string(o.Status))
-	return yes, err
+func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
+	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
-// keepError writes the history of an attempt that ends without completing,
-// while it still holds the job.
-func (s *seat) keepError(t *tx, ref jobs.Ref, why string) error {
-	_, err := t.exec(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?, 'failed', ?
+// history is SQL that writes the history of the running attempts which meet the
+// condition, as they end now, ?1, without completing. All but the ending is SQL, too.
+func history(ending jobs.Ending, why, condition string) string {
+	return fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
+		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?1, '%s', %s
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.id = ? AND j.status = 'running' AND j.lease_token = ?`, t.now, why, ref.ID, ref.Token)
-	return err
+		WHERE j.status = 'running' AND j.%s`, ending, why, condition)
 }
 
 // Finish implements jobs.Seat.
 func (s *seat) Finish(ctx context.Context, o jobs.Outcome, write func(*sql.Tx) error, follow ...jobs.New) error {
 	refused := false // a context that ended with ErrLost is no refusal
 	err := s.db.inTx(ctx, func(t *tx) error {
-		accepted, err := s.finish(t, o)
+		accepted, err := t.finish(o)
 		if refused = err == nil && !accepted; refused {
 			err = lease.ErrLost
 		}

@@ -93,17 +93,14 @@ func (list gates) wait(now float64) (wait time.Duration) {
 
 // countTaken fills in what is taken of the limits.
 func countTaken(c *conn, rows []jobs.PolicyRow, now float64) error {
-	counted := false
-	for i := range rows {
-		p := &rows[i]
-		if p.MaxRunning > 0 && !counted {
-			counted = true
-			if err := countRunning(c, rows); err != nil {
-				return err
-			}
+	if slices.ContainsFunc(rows, func(p jobs.PolicyRow) bool { return p.MaxRunning > 0 }) {
+		if err := countRunning(c, rows); err != nil {
+			return err
 		}
-		if p.MaxStarts.N > 0 {
-			if err := countStarts(c, p, now); err != nil {
+	}
+	for i := range rows {
+		if rows[i].MaxStarts.N > 0 {
+			if err := countStarts(c, &rows[i], now); err != nil {
 				return err
 			}
 		}

@@ -48,10 +48,19 @@ func holderOf(shm *os.File, at int64) (h holder, ok bool) {
 }
 
 // locked says whether somebody, who may be of this process, is in a write transaction
-// right now; false where that can't be told.
+// right now; false where that can't be told, as the store is closed.
 func (db *DB) locked() bool {
 	held, _, err := testLock(db.shm, walWriteLock)
 	return err == nil && held
+}
+
+// word is a number of 32 bits in a file, in this machine's order of bytes; 0 with an error.
+func word(file *os.File, at int64) (uint32, error) {
+	var bytes [4]byte
+	if _, err := file.ReadAt(bytes[:], at); err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint32(bytes[:]), nil
 }
 
 // A reader locks one of five bytes of the -shm file, which stands for the frame

@@ -3,35 +3,25 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-const rowColumns = `id, job_type, queue, status, priority, attempts, coalesce(max_attempts, 0), coalesce(timeout, 0),
-	created_at, run_at, coalesce(started_at, 0), coalesce(completed_at, 0), coalesce(unique_key, ''),
-	coalesce(lease_owner, 0), lease_token, coalesce(lease_expires_at, 0), coalesce(error, ''), payload, meta, result, progress`
+const rowColumns = `id, job_type, queue, status, priority, attempts, max_attempts, timeout, created_at, run_at, started_at, completed_at,
+	unique_key, lease_owner, lease_token, lease_expires_at, error, payload, meta, result, progress`
 
 // Jobs implements jobs.Inspector.
-func (db *DB) Jobs(ctx context.Context, f jobs.Filter) ([]jobs.Row, error) {
+func (db *DB) Jobs(ctx context.Context, f jobs.Filter) (list []jobs.Row, err error) {
 	query, args := listed(f)
-	rows, err := db.readers.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, wrapError("list jobs", err)
-	}
-	defer rows.Close()
-	var list []jobs.Row
-	for rows.Next() {
-		row, err := db.scanRow(rows)
-		if err != nil {
-			return nil, wrapError("list jobs", err)
-		}
-		list = append(list, row)
-	}
-	return list, wrapError("list jobs", rows.Err())
+	err = db.browse(ctx, func(c *conn) error {
+		return c.query(query, func(s *sqlite3.Stmt) error { list = append(list, db.row(s)); return nil }, args...)
+	})
+	return list, wrapError("list jobs", err)
 }
 
 // listed is the query for the jobs that the filter lets through, and its parameters.
@@ -49,85 +39,78 @@ func listed(f jobs.Filter) (query string, args []any) {
 }
 
 // Job implements jobs.Inspector.
-func (db *DB) Job(ctx context.Context, id int64) (jobs.Row, []jobs.Attempt, error) {
-	row, err := db.scanRow(db.readers.QueryRowContext(ctx, `SELECT `+rowColumns+` FROM sync_jobs WHERE id = ?`, id))
-	if errors.Is(err, sql.ErrNoRows) {
+func (db *DB) Job(ctx context.Context, id int64) (row jobs.Row, history []jobs.Attempt, err error) {
+	err = db.browse(ctx, func(c *conn) error {
+		err := c.query(`SELECT `+rowColumns+` FROM sync_jobs WHERE id = ?`, func(s *sqlite3.Stmt) error { row = db.row(s); return nil }, id)
+		if err != nil {
+			return err
+		}
+		return c.query(`SELECT attempt, lease_token, worker_id, host, pid, started_at, ended_at, ending, error, rejected
+			FROM sync_job_errors WHERE job_id = ? ORDER BY lease_token`, func(s *sqlite3.Stmt) error {
+			history = append(history, jobs.Attempt{
+				Attempt: s.ColumnInt(0), Token: s.ColumnInt64(1), Worker: s.ColumnInt64(2), Host: s.ColumnText(3), PID: s.ColumnInt(4),
+				StartedAt: jobs.Seconds(s.ColumnFloat(5)), EndedAt: jobs.Seconds(s.ColumnFloat(6)),
+				Ending: jobs.Ending(s.ColumnText(7)), Error: s.ColumnText(8), Rejected: jobs.Status(s.ColumnText(9)),
+			})
+			return nil
+		}, id)
+	})
+	if err == nil && row.Status == "" {
 		return row, nil, fmt.Errorf("job %d: %w", id, jobs.ErrNotFound)
 	}
-	if err != nil {
-		return row, nil, wrapError("show job", err)
-	}
-	rows, err := db.readers.QueryContext(ctx, `SELECT attempt, lease_token, worker_id, coalesce(host, ''), coalesce(pid, 0),
-		started_at, ended_at, ending, error, coalesce(rejected, '') FROM sync_job_errors WHERE job_id = ? ORDER BY lease_token`, id)
-	if err != nil {
-		return row, nil, wrapError("show job", err)
-	}
-	defer rows.Close()
-	var history []jobs.Attempt
-	for rows.Next() {
-		var a jobs.Attempt
-		err := rows.Scan(&a.Attempt, &a.Token, &a.Worker, &a.Host, &a.PID, &a.StartedAt, &a.EndedAt, &a.Ending, &a.Error, &a.Rejected)
-		if err != nil {
-			return row, nil, wrapError("show job", err)
-		}
-		history = append(history, a)
-	}
-	return row, history, wrapError("show job", rows.Err())
+	return row, history, wrapError("show job", err)
 }
 
-func (db *DB) scanRow(from interface{ Scan(...any) error }) (r jobs.Row, err error) {
-	var meta, result, progress sql.NullString
-	var expires int64
-	err = from.Scan(&r.ID, &r.Type, &r.Queue, &r.Status, &r.Priority, &r.Attempts, &r.MaxAttempts, &r.Timeout,
-		&r.CreatedAt, &r.RunAt, &r.StartedAt, &r.CompletedAt, &r.UniqueKey,
-		&r.LeaseOwner, &r.LeaseToken, &expires, &r.Error, &r.Payload, &meta, &result, &progress)
-	if err != nil {
-		return r, err
+// row is the job of rowColumns.
+func (db *DB) row(s *sqlite3.Stmt) jobs.Row {
+	r := jobs.Row{
+		ID: s.ColumnInt64(0), Type: s.ColumnText(1), Queue: s.ColumnText(2), Status: jobs.Status(s.ColumnText(3)),
+		Priority: s.ColumnInt(4), Attempts: s.ColumnInt(5), MaxAttempts: s.ColumnInt(6), Timeout: s.ColumnFloat(7),
+		CreatedAt: jobs.Seconds(s.ColumnFloat(8)), RunAt: jobs.Seconds(s.ColumnFloat(9)),
+		StartedAt: jobs.Seconds(s.ColumnFloat(10)), CompletedAt: jobs.Seconds(s.ColumnFloat(11)),
+		UniqueKey: s.ColumnText(12), LeaseOwner: s.ColumnInt64(13), LeaseToken: s.ColumnInt64(14),
+		Error: s.ColumnText(16), Payload: s.ColumnText(17), Meta: jsonOf(s, 18), Result: jsonOf(s, 19),
 	}
 	if r.Status == jobs.Running {
-		r.LeaseLeft = float64(expires-db.clock.Now()) / 1000
+		r.LeaseLeft = float64(s.ColumnInt64(15)-db.clock.Now()) / 1000
 	}
-	// They are ours to write, but others can.
-	if json.Valid([]byte(meta.String)) {
-		r.Meta = json.RawMessage(meta.String)
-	}
-	if json.Valid([]byte(result.String)) {
-		r.Result = json.RawMessage(result.String)
-	}
-	if err := json.Unmarshal([]byte(progress.String), &r.Progress); err != nil {
+	if err := json.Unmarshal(s.ColumnRawText(20), &r.Progress); err != nil {
 		r.Progress = nil
 	}
-	return r, nil
+	return r
+}
+
+// jsonOf is the JSON in a column, nil where it is none: it is ours to write, but others
+// can.
+func jsonOf(s *sqlite3.Stmt, column int) json.RawMessage {
+	if text := s.ColumnText(column); json.Valid([]byte(text)) {
+		return json.RawMessage(text)
+	}
+	return nil
 }
 
 // Workers implements jobs.Inspector. The rows of dead workers that nobody has
 // reaped yet are left out.
-func (db *DB) Workers(ctx context.Context) ([]jobs.WorkerRow, error) {
-	rows, err := db.readers.QueryContext(ctx, `SELECT id, host, pid, concurrency, types, queues, coalesce(listen, ''), started_at, stuck, seat_file, boot,
-		(SELECT count(*) FROM sync_jobs WHERE status = 'running' AND lease_owner = w.id),
-		EXISTS (SELECT 1 FROM sync_leases WHERE name = 'leader' AND owner = w.id)
-		FROM sync_workers w ORDER BY id`)
-	if err != nil {
-		return nil, wrapError("list workers", err)
-	}
-	defer rows.Close()
-	var list []jobs.WorkerRow
-	for rows.Next() {
-		var w jobs.WorkerRow
-		var types, queues string
-		var m member
-		if err := rows.Scan(&w.ID, &w.Host, &w.PID, &w.Concurrency, &types, &queues, &w.Listen, &w.StartedAt, &w.Stuck, &m.seatFile, &m.boot, &w.Running, &w.Leader); err != nil {
-			return nil, wrapError("list workers", err)
-		}
-		if err := errors.Join(json.Unmarshal([]byte(types), &w.Types), json.Unmarshal([]byte(queues), &w.Queues)); err != nil {
-			return nil, wrapError("list workers", err)
-		}
-		m.id = w.ID
-		if alive, err := db.seated(m); err != nil {
-			return nil, wrapError("list workers", err)
-		} else if alive {
-			list = append(list, w)
-		}
-	}
-	return list, wrapError("list workers", rows.Err())
+func (db *DB) Workers(ctx context.Context) (list []jobs.WorkerRow, err error) {
+	err = db.browse(ctx, func(c *conn) error {
+		return c.query(`SELECT id, seat_file, boot, host, pid, concurrency, types, queues, listen, started_at, stuck,
+			(SELECT count(*) FROM sync_jobs WHERE status = 'running' AND lease_owner = w.id),
+			EXISTS (SELECT 1 FROM sync_leases WHERE name = 'leader' AND owner = w.id)
+			FROM sync_workers w ORDER BY id`, func(s *sqlite3.Stmt) error {
+			w := jobs.WorkerRow{
+				ID: s.ColumnInt64(0), Host: s.ColumnText(3), PID: s.ColumnInt(4), Concurrency: s.ColumnInt(5), Listen: s.ColumnText(8),
+				StartedAt: jobs.Seconds(s.ColumnFloat(9)), Stuck: s.ColumnInt(10), Running: s.ColumnInt(11), Leader: s.ColumnBool(12),
+			}
+			err := errors.Join(json.Unmarshal(s.ColumnRawText(6), &w.Types), json.Unmarshal(s.ColumnRawText(7), &w.Queues))
+			if err != nil {
+				return err
+			}
+			alive, err := db.seated(member{w.ID, s.ColumnInt64(1), s.ColumnText(2)})
+			if alive {
+				list = append(list, w)
+			}
+			return err
+		})
+	})
+	return list, wrapError("list workers", err)
 }

@@ -42,22 +42,21 @@ func (s *seat) Acquire(ctx context.Context, name string, ttl time.Duration) (lea
 		return lease.Held{}, lease.ErrHeld
 	}
 	held := lease.Held{Name: name}
-	err = s.db.writer.do(ctx, func(t *tx) error {
-		held.Token = 0
-		take := func(s *sqlite3.Stmt) error { held.Token = s.ColumnInt64(0); return nil }
-		err := t.query(`UPDATE sync_leases SET expires_at = ? WHERE name = ? AND owner = ? RETURNING token`,
-			take, t.mono+ttl.Milliseconds(), name, s.id)
+	err = s.db.writer.do(ctx, func(t *tx) (err error) {
+		held.Token, err = t.number(`UPDATE sync_leases SET expires_at = ? WHERE name = ? AND owner = ? RETURNING token`,
+			t.mono+ttl.Milliseconds(), name, s.id)
 		if err != nil || held.Token != 0 {
 			return err
 		}
 		// Only from the holder that was seen to be dead or late.
-		return t.query(`INSERT INTO sync_leases (name, owner, token, expires_at, acquired_at) VALUES (?1, ?2, 1, ?3, ?4)
+		held.Token, err = t.number(`INSERT INTO sync_leases (name, owner, token, expires_at, acquired_at) VALUES (?1, ?2, 1, ?3, ?4)
 			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, token = token + 1,
 				expires_at = excluded.expires_at, acquired_at = excluded.acquired_at
 			WHERE owner IS NULL OR expires_at <= ?5 OR (owner = ?6 AND token = ?7 AND ?8)
 				OR NOT EXISTS (SELECT 1 FROM sync_workers WHERE id = owner)
 			RETURNING token`,
-			take, name, s.id, t.mono+ttl.Milliseconds(), t.now, t.mono, row.owner, row.token, row.owner != 0 && !row.alive)
+			name, s.id, t.mono+ttl.Milliseconds(), t.now, t.mono, row.owner, row.token, row.owner != 0 && !row.alive)
+		return err
 	})
 	if err == nil && held.Token == 0 {
 		err = lease.ErrHeld
@@ -67,16 +66,12 @@ func (s *seat) Acquire(ctx context.Context, name string, ttl time.Duration) (lea
 
 // Release implements lease.Store.
 func (s *seat) Release(ctx context.Context, held lease.Held) error {
-	var n int64
-	err := s.db.writer.do(ctx, func(t *tx) (err error) {
-		n, err = t.exec(`UPDATE sync_leases SET owner = NULL WHERE name = ? AND owner = ? AND token = ?`, held.Name, s.id, held.Token)
-		if t.again {
-			n = 1
+	err := s.db.writer.do(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE sync_leases SET owner = NULL WHERE name = ? AND owner = ? AND token = ?`, held.Name, s.id, held.Token)
+		if err == nil && n == 0 && !t.again {
+			err = refusal{lease.ErrLost}
 		}
 		return err
 	})
-	if err == nil && n == 0 {
-		err = lease.ErrLost
-	}
 	return wrapError("release", err)
 }

@@ -146,12 +146,11 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if db.shm, err = os.Open(db.path + "-shm"); err != nil {
 		return err
 	}
-	seats, err := openSeatFile(db.path)
-	if err != nil {
+	if db.probe, err = openSeatFile(db.path); err != nil {
 		return err
 	}
-	if db.baton, err = newBaton(seats, db.locked); err != nil {
-		return fmt.Errorf("open the seats: %w", errors.Join(err, seats.Close()))
+	if db.baton, err = newBaton(db.probe, db.locked); err != nil {
+		return fmt.Errorf("open the seats: %w", err)
 	}
 	if db.writer, err = newWriter(db); err != nil {
 		return err
@@ -174,9 +173,6 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	db.readers.SetMaxOpenConns(4)
 	if err := db.readers.PingContext(ctx); err != nil {
-		return err
-	}
-	if db.probe, err = openSeatFile(db.path); err != nil {
 		return err
 	}
 	return db.ownFiles() // SQLite has made -wal anew if the database was empty

@@ -252,3 +252,18 @@ func TestClose(t *testing.T) {
 		t.Errorf("%s jobs are there, %d were acknowledged (%v)", out, want, err)
 	}
 }
+
+// TestJoinAsItCloses proves that a seat which is taken while the store is closed falls
+// free as those do that were taken before.
+func TestJoinAsItCloses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	closing, other := open(t, path, sqlite.Options{}), open(t, path, sqlite.Options{})
+	defer other.Close()
+	_, err := closing.Join(t.Context(), jobs.Info{Guard: func(*os.File) error { return closing.Close() }})
+	if !errors.Is(err, jobs.ErrClosed) {
+		t.Errorf("joined a store that has closed: %v", err)
+	}
+	if workers, err := other.Workers(t.Context()); err != nil || len(workers) != 0 {
+		t.Errorf("workers of a store that has closed: %+v, %v", workers, err)
+	}
+}

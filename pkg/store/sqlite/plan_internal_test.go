@@ -138,9 +138,9 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	_, _, errReap := s.Reap(ctx)
 	errCall := s.lastCall(ctx, []jobs.Ref{{ID: 99, Token: 1}})
 	errDead := db.writer.do(ctx, func(tx *tx) error {
-		_, err := s.giveBack(tx, jobs.EndedStuck, stuckNow, int64(99), int64(1), tx.mono)
+		_, err := tx.giveBack(jobs.EndedStuck, stuckNow, int64(99), int64(1), tx.mono)
 		if err == nil {
-			_, err = s.bury(tx, 99)
+			_, err = tx.bury(99)
 		}
 		return err
 	})

@@ -107,7 +107,7 @@ func (db *DB) Policies(context.Context) (rows []jobs.PolicyRow, err error) {
 // ChangePolicy implements jobs.Operator.
 func (db *DB) ChangePolicy(ctx context.Context, kind jobs.PolicyKind, name string, change func(*jobs.Policy)) error {
 	of := policyOf{kind, name, byOperator}
-	var refused error // no error of the operation: that would cost the whole group
+	var refused error // as Check words it: a refusal would be wrapped
 	err := db.writer.do(ctx, func(t *tx) error {
 		all, err := readPolicies(t.conn)
 		if err != nil {

@@ -70,11 +70,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 			dead = append(dead, m)
 		}
 	}
-	locked, _, err := testLock(s.db.shm, walWriteLock)
-	if err != nil {
-		return nil, false, wrapError("look for the dead", err)
-	}
-	now := time.Now()
+	locked, now := s.db.locked(), time.Now()
 	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
 	if now.Sub(s.reaper.still) > stallWarning {
 		s.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
@@ -100,13 +96,13 @@ func (s *seat) lookAround(version uint32, expired map[jobs.Ref]bool) error {
 		if s.reaper.fleet, err = s.db.members(c); err != nil {
 			return err
 		}
-		idle := true
-		err = c.query(`SELECT 1 FROM sync_jobs WHERE status = 'running' LIMIT 1`, func(*sqlite3.Stmt) error { idle = false; return nil })
-		if err == nil && idle {
-			s.reaper.idle = version
-		}
-		if err != nil || idle {
+		busy, err := c.exists(`SELECT 1 FROM sync_jobs WHERE status = 'running' LIMIT 1`)
+		if err != nil {
 			return err
+		}
+		if !busy {
+			s.reaper.idle = version
+			return nil
 		}
 		return c.query(`SELECT id, lease_token FROM sync_jobs WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?`,
 			refsInto(expired), s.db.clock.Now())
@@ -118,19 +114,18 @@ func (s *seat) take(ctx context.Context, dead []member, stuck []jobs.Ref) (reape
 	err = s.db.writer.do(ctx, func(t *tx) error {
 		reaped = nil
 		for _, m := range dead {
-			jobs, err := s.bury(t, m.id)
+			back, err := t.bury(m.id)
 			if err != nil {
 				return err
 			}
-			reaped = append(reaped, jobs...)
+			reaped = append(reaped, back...)
 		}
 		for _, ref := range stuck {
-			jobs, err := s.giveBack(t, jobs.EndedStuck, stuckNow,
-				ref.ID, ref.Token, t.mono)
+			back, err := t.giveBack(jobs.EndedStuck, stuckNow, ref.ID, ref.Token, t.mono)
 			if err != nil {
 				return err
 			}
-			reaped = append(reaped, jobs...)
+			reaped = append(reaped, back...)
 		}
 		return nil
 	})
@@ -150,7 +145,7 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 	defer cancel()
 	err := s.db.writer.do(short, func(t *tx) error {
 		_, err := t.exec(`UPDATE sync_jobs SET lease_expires_at = ?1 WHERE status = 'running' AND coalesce(lease_expires_at, 0) <= ?1
-			AND (id, lease_token) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, t.mono, refs)
+			AND (id, lease_token) IN (SELECT CAST(key AS INTEGER), value FROM json_each(?2))`, t.mono, refs)
 		return err
 	})
 	if err != nil {
@@ -208,8 +203,8 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version uint32, no
 const stuckNow = `id = ?2 AND lease_token = ?3 AND coalesce(lease_expires_at, 0) <= ?4`
 
 // bury removes a worker that is dead or leaves, and gives back what it held.
-func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
-	reaped, err := s.giveBack(t, jobs.EndedDied, `lease_owner = ?2`, id)
+func (t *tx) bury(id int64) ([]jobs.Reaped, error) {
+	reaped, err := t.giveBack(jobs.EndedDied, `lease_owner = ?2`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -225,27 +220,23 @@ func (s *seat) bury(t *tx, id int64) ([]jobs.Reaped, error) {
 // place, as a backlog that came after them would make them wait again; or they
 // end as failed when the attempts are used up. The history says what became of
 // the worker.
-func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
+func (t *tx) giveBack(ending jobs.Ending, condition string, args ...any) (reaped []jobs.Reaped, err error) {
 	what := map[jobs.Ending]string{jobs.EndedDied: "died", jobs.EndedStuck: "did not renew its lease"}[ending]
 	const again = `attempts < coalesce(max_attempts, attempts + 1)`
-	const why = `(SELECT printf('worker %d%s %s (attempt %d of %s)', j.lease_owner,
+	why := `(SELECT printf('worker %d%s ` + what + ` (attempt %d of %s)', j.lease_owner,
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
-		?1, j.attempts, coalesce(j.max_attempts, '?')))`
-	first := append([]any{what}, args...)
-	_, err = t.exec(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
-		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?%d, '%s', %s
-		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.status = 'running' AND j.%s`, len(first)+1, ending, why, condition), append(first, t.now)...)
-	if err != nil {
+		j.attempts, coalesce(j.max_attempts, '?')))`
+	args = append([]any{t.now}, args...)
+	if _, err := t.exec(history(ending, why, condition), args...); err != nil {
 		return nil, err
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
 			status = iif(%[1]s, 'pending', 'failed'), due = %[1]s, error = %[2]s,
-			completed_at = iif(%[1]s, NULL, ?%[4]d), run_at = iif(%[1]s, min(run_at, ?%[4]d), run_at),
+			completed_at = iif(%[1]s, NULL, ?1), run_at = iif(%[1]s, min(run_at, ?1), run_at),
 			unique_key = iif(%[1]s OR unique_for = 'forever', unique_key, NULL),
 			lease_expires_at = NULL, progress = NULL
 		WHERE j.status = 'running' AND j.%[3]s
-		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition, len(first)+1),
+		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition),
 		func(s *sqlite3.Stmt) error {
 			reaped = append(reaped, jobs.Reaped{
 				Ref:    jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
@@ -253,6 +244,6 @@ func (s *seat) giveBack(t *tx, ending jobs.Ending, condition string, args ...any
 				Type: s.ColumnText(5), Queue: s.ColumnText(6), Attempt: s.ColumnInt(7), MaxAttempts: s.ColumnInt(8),
 			})
 			return nil
-		}, append(first, t.now)...)
+		}, args...)
 	return reaped, err
 }

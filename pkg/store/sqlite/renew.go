@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -22,7 +23,7 @@ func (s *seat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Hold
 		// Only what is held: a job that went astray (a claim whose answer was
 		// lost, a row that somebody set to running) is to be reaped.
 		err := t.query(`UPDATE sync_jobs SET lease_expires_at = ?1 WHERE status = 'running' AND lease_owner = ?2
-			AND (id, lease_token) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?3)) RETURNING id, lease_token`,
+			AND (id, lease_token) IN (SELECT CAST(key AS INTEGER), value FROM json_each(?3)) RETURNING id, lease_token`,
 			refsInto(ours), t.mono+ttl.Milliseconds(), s.id, refs)
 		if err != nil {
 			return err
@@ -55,14 +56,17 @@ func (s *seat) Lost(_ context.Context, holding []jobs.Holding) (lost []jobs.Ref,
 	return missing(ours, holding), nil
 }
 
-// refsOf is a list of attempts as JSON, [[id, token], …], to be bound.
+// refsOf is a list of attempts as JSON, {"id":token, …}, to be bound.
 func refsOf(list []jobs.Ref) []byte {
-	pairs := make([][2]int64, len(list))
+	text := []byte{'{'}
 	for i, ref := range list {
-		pairs[i] = [2]int64{ref.ID, ref.Token}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(strconv.AppendInt(append(text, '"'), ref.ID, 10), `":`...)
+		text = strconv.AppendInt(text, ref.Token, 10)
 	}
-	text, _ := json.Marshal(pairs) // numbers: no error
-	return text
+	return append(text, '}')
 }
 
 func refsInto(set map[jobs.Ref]bool) func(*sqlite3.Stmt) error {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -77,27 +78,19 @@ func (s *seat) rewind(ctx context.Context) error {
 		return err
 	}
 	const ahead = `max(created_at, coalesce(started_at, 0)) - ?1`
-	rows, err := s.db.readers.QueryContext(ctx, `
-		SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
-		UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2
-		UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2 ORDER BY id`, s.db.now(), clockSlack)
+	var ids []int64
+	err := s.db.browse(ctx, func(c *conn) error {
+		return c.query(`
+			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND `+ahead+` > ?2
+			UNION ALL SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 1 AND `+ahead+` > ?2
+			UNION ALL SELECT id FROM sync_jobs WHERE status = 'running' AND `+ahead+` > ?2 ORDER BY id`,
+			func(s *sqlite3.Stmt) error { ids = append(ids, s.ColumnInt64(0)); return nil }, s.db.now(), clockSlack)
+	})
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return err
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	for start := 0; start < len(ids); start += rewindBite {
-		bite, _ := json.Marshal(ids[start:min(start+rewindBite, len(ids))]) // numbers: no error
+	for some := range slices.Chunk(ids, rewindBite) {
+		bite, _ := json.Marshal(some) // numbers: no error
 		err := s.db.writer.do(ctx, func(t *tx) error {
 			_, err := t.exec(`UPDATE sync_jobs SET run_at = run_at - (`+ahead+`), due = 0,
 					created_at = min(created_at, ?1), started_at = min(started_at, ?1)

@@ -13,19 +13,16 @@ import (
 
 // Schedules implements jobs.Inspector.
 func (db *DB) Schedules(context.Context) (list []jobs.ScheduleRow, err error) {
-	err = db.read(func(c *conn) error {
-		list = nil
-		return c.schedules(&list, `ORDER BY name`)
-	})
+	err = db.read(func(c *conn) (err error) { list, err = c.schedules(`ORDER BY name`); return err })
 	return list, wrapError("list schedules", err)
 }
 
-// schedules appends the rows that the rest of the statement asks for.
-func (c *conn) schedules(list *[]jobs.ScheduleRow, where string, args ...any) error {
-	return c.query(`SELECT name, spec, zone, missed, paused, job_type, payload, queue, priority,
+// schedules are the rows that the rest of the statement asks for.
+func (c *conn) schedules(where string, args ...any) (list []jobs.ScheduleRow, err error) {
+	err = c.query(`SELECT name, spec, zone, missed, paused, job_type, payload, queue, priority,
 		max(-1e11, min(next_at, 1e11)), last_at FROM sync_schedules `+where, // as far as Seconds.Time goes
 		func(s *sqlite3.Stmt) error {
-			*list = append(*list, jobs.ScheduleRow{
+			list = append(list, jobs.ScheduleRow{
 				StoredSchedule: jobs.StoredSchedule{
 					Name: s.ColumnText(0), Spec: s.ColumnText(1), Zone: s.ColumnText(2), Missed: jobs.Missed(s.ColumnText(3)),
 					Type: s.ColumnText(5), Payload: s.ColumnText(6), Queue: s.ColumnText(7), Priority: s.ColumnInt(8),
@@ -34,16 +31,17 @@ func (c *conn) schedules(list *[]jobs.ScheduleRow, where string, args ...any) er
 			})
 			return nil
 		}, args...)
+	return list, err
 }
 
 // schedule is the row of one, or jobs.ErrNoSchedule.
-func (c *conn) schedule(name string) (row jobs.ScheduleRow, err error) {
-	var found []jobs.ScheduleRow
-	if err = c.schedules(&found, `WHERE name = ?`, name); err == nil && len(found) == 0 {
-		err = fmt.Errorf("schedule %s: %w", name, jobs.ErrNoSchedule)
-	}
-	if err != nil {
-		return row, err
+func (c *conn) schedule(name string) (jobs.ScheduleRow, error) {
+	found, err := c.schedules(`WHERE name = ?`, name)
+	switch {
+	case err != nil:
+		return jobs.ScheduleRow{}, err
+	case len(found) == 0:
+		return jobs.ScheduleRow{}, fmt.Errorf("schedule %s: %w", name, jobs.ErrNoSchedule)
 	}
 	return found[0], nil
 }
@@ -106,12 +104,10 @@ func (db *DB) RemoveSchedule(ctx context.Context, name string) error {
 
 // PauseSchedule implements jobs.Operator.
 func (db *DB) PauseSchedule(ctx context.Context, name string, paused bool) error {
-	var refused error
 	err := db.writer.do(ctx, func(t *tx) error {
 		row, err := t.schedule(name)
-		if refused = nil; errors.Is(err, jobs.ErrNoSchedule) {
-			refused = err
-			return nil
+		if errors.Is(err, jobs.ErrNoSchedule) {
+			return refusal{err}
 		}
 		if err != nil || row.Paused == paused {
 			return err
@@ -126,7 +122,7 @@ func (db *DB) PauseSchedule(ctx context.Context, name string, paused bool) error
 		_, err = t.exec(`UPDATE sync_schedules SET paused = ?, next_at = ? WHERE name = ?`, paused, float64(next), name)
 		return err
 	})
-	return wrapError("pause schedule", errors.Join(err, refused))
+	return wrapError("pause schedule", err)
 }
 
 // RunSchedule implements jobs.Operator.

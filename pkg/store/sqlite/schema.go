@@ -3,8 +3,6 @@ package sqlite
 import (
 	"fmt"
 	"strconv"
-
-	"github.com/ncruces/go-sqlite3"
 )
 
 // now is the wall clock in SQL, in Unix seconds with milliseconds. SQLite 3.40
@@ -224,16 +222,13 @@ func migrate(c *conn, path string) error {
 }
 
 // schemaVersion is 0 for a file without our tables.
-func schemaVersion(c *conn) (version int, err error) {
-	tables := 0
-	err = c.query(`SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'sync_meta'`,
-		func(s *sqlite3.Stmt) error { tables = s.ColumnInt(0); return nil })
-	if err != nil || tables == 0 {
+func schemaVersion(c *conn) (int, error) {
+	ours, err := c.exists(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sync_meta'`)
+	if err != nil || !ours {
 		return 0, err
 	}
-	err = c.query(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`,
-		func(s *sqlite3.Stmt) error { version = s.ColumnInt(0); return nil })
-	return version, err
+	version, err := c.number(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'schema_version'`)
+	return int(version), err
 }
 
 // known closes the store when a newer program has migrated the file: what this
@@ -242,8 +237,7 @@ func schemaVersion(c *conn) (version int, err error) {
 // has moved: an application may change its own tables as it likes. In a write
 // transaction its answer holds until the end of that.
 func (db *DB) known(c *conn) error {
-	var count int64
-	err := c.query(`PRAGMA schema_version`, func(s *sqlite3.Stmt) error { count = s.ColumnInt64(0); return nil })
+	count, err := c.number(`PRAGMA schema_version`)
 	if err != nil || count == db.schema.Load() {
 		return err
 	}

@@ -74,10 +74,13 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 		}
 	}
 	s.watcher = watch(db)
+	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	db.seats.Lock()
 	defer db.seats.Unlock()
+	if db.alive.Err() != nil { // Close may have been through them
+		return nil, db.closed()
+	}
 	db.seats.all = append(db.seats.all, s)
-	s.reaper.suspects = make(map[jobs.Ref]time.Time)
 	return s, nil
 }
 
@@ -96,7 +99,7 @@ func (s *seat) Leave(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.bury(t, s.id)
+		_, err = t.bury(s.id)
 		return err
 	})
 	return wrapError("leave", errors.Join(err, s.close()))

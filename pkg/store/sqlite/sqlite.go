@@ -92,7 +92,7 @@ type DB struct {
 	// process has on the file, which does no harm: the driver takes open file
 	// description locks, and the guardian refuses a second library.
 	shm   *os.File
-	probe *seatFile // to ask who lives
+	probe *seatFile // to ask who lives; no seat's, whose own lock it would not see
 	baton *baton    // of the process, whose writers have a mutex before it
 
 	seats struct { // taken here
@@ -155,11 +155,11 @@ func (db *DB) close() error {
 	if db.shm != nil {
 		errs = append(errs, db.shm.Close())
 	}
-	if db.probe != nil {
-		errs = append(errs, db.probe.Close())
-	}
 	if db.baton != nil {
 		errs = append(errs, db.baton.close())
+	}
+	if db.probe != nil {
+		errs = append(errs, db.probe.Close())
 	}
 	if db.temp != "" {
 		errs = append(errs, os.RemoveAll(db.temp))
@@ -184,6 +184,25 @@ func (db *DB) read(fn func(*conn) error) error {
 		return db.closed()
 	}
 	return fn(db.look.conn)
+}
+
+// browse runs fn on one of the connections for people, whose reads may take long: until
+// ctx ends.
+func (db *DB) browse(ctx context.Context, fn func(*conn) error) error {
+	pooled, err := db.readers.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pooled.Close()
+	err = native(pooled, func(c *conn) error {
+		before := c.SetInterrupt(ctx)
+		defer c.SetInterrupt(before)
+		return fn(c)
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ctx.Err(), err) // SQLite alone says "interrupted"
+	}
+	return err
 }
 
 // closed is why the store is closed: always an ErrClosed.

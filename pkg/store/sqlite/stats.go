@@ -68,17 +68,9 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	return s, nil
 }
 
-// count counts; all jobs are in s.Completed then. It may take long: the connection is
-// one of those for people.
+// count counts; all jobs are in s.Completed then.
 func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) error {
-	pooled, err := db.readers.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer pooled.Close()
-	return native(pooled, func(c *conn) error {
-		before := c.SetInterrupt(ctx)
-		defer c.SetInterrupt(before)
+	return db.browse(ctx, func(c *conn) error {
 		var of *jobs.TypeStats // of the last row; as a rule of the next one, too
 		return c.query(counts, func(row *sqlite3.Stmt) error {
 			n := row.ColumnInt64(3)

@@ -1,11 +1,7 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
-	"errors"
-
-	"github.com/ncruces/go-sqlite3"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -20,38 +16,37 @@ const leads = `EXISTS (SELECT 1 FROM sync_leases WHERE name = ? AND owner = ? AN
 
 // whyNot is the error of a leader's statement that changed nothing.
 func (s *seat) whyNot(t *tx, held lease.Held) error {
-	err := lease.ErrLost
-	e := t.query(`SELECT 1 WHERE `+leads, func(*sqlite3.Stmt) error { err = jobs.ErrChanged; return nil },
-		held.Name, s.id, held.Token, t.mono)
-	return cmp.Or(e, err)
+	leading, err := t.exists(`SELECT 1 WHERE `+leads, held.Name, s.id, held.Token, t.mono)
+	switch {
+	case err != nil:
+		return err
+	case leading:
+		return refusal{jobs.ErrChanged}
+	}
+	return refusal{lease.ErrLost}
 }
 
 // Bring implements jobs.Seat.
 func (s *seat) Bring(ctx context.Context, held lease.Held, row jobs.ScheduleRow) error {
-	var refused error // no error of the operation: that would cost the whole group
 	err := s.db.writer.do(ctx, func(t *tx) error {
 		n, err := t.exec(`INSERT INTO sync_schedules (name, next_at, spec, zone, missed) SELECT ?, ?, ?, ?, ? WHERE `+leads+`
 			ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at, spec = excluded.spec, zone = excluded.zone,
 				missed = excluded.missed WHERE job_type IS NULL`,
 			row.Name, float64(row.NextAt), row.Spec, row.Zone, string(row.Missed), held.Name, s.id, held.Token, t.mono)
-		if refused = nil; err == nil && n == 0 {
-			refused = s.whyNot(t, held)
+		if err == nil && n == 0 {
+			err = s.whyNot(t, held)
 		}
 		return err
 	})
-	return wrapError("bring schedule", errors.Join(err, refused))
+	return wrapError("bring schedule", err)
 }
 
 // Tick implements jobs.Seat.
 func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ...jobs.New) error {
 	next := float64(jobs.SecondsOf(due.Next))
-	var refused error
 	err := s.db.writer.do(ctx, func(t *tx) error {
-		refused = nil
 		if t.again {
-			moved := false
-			err := t.query(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`,
-				func(*sqlite3.Stmt) error { moved = true; return nil }, due.Name, next)
+			moved, err := t.exists(`SELECT 1 FROM sync_schedules WHERE name = ? AND next_at = ?`, due.Name, next)
 			if err != nil || moved {
 				return err
 			}
@@ -65,11 +60,10 @@ func (s *seat) Tick(ctx context.Context, held lease.Held, due jobs.Due, batch ..
 			return err
 		}
 		if n == 0 {
-			refused = s.whyNot(t, held)
-			return nil
+			return s.whyNot(t, held)
 		}
 		_, err = t.enqueue(batch)
 		return err
 	})
-	return wrapError("tick", errors.Join(err, refused))
+	return wrapError("tick", err)
 }

@@ -18,7 +18,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	outcomes, want := ask()
 	var claims []claim
 	if len(outcomes) == 0 {
-		claims = s.claims(want)
+		claims = claimsOf(want)
 		var work bool
 		var next time.Duration
 		err := s.db.read(func(c *conn) (err error) {
@@ -35,7 +35,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 		turn = jobs.Turn{}
 		if !t.again { // else Turn may have returned, and what was said is to be proven
 			outcomes, want = ask()
-			claims = s.claims(want)
+			claims = claimsOf(want)
 		}
 		rejected, err := s.finishAll(t, outcomes)
 		if err != nil {
@@ -129,13 +129,12 @@ func nextDue(c *conn, now float64) (wait time.Duration, due bool, err error) {
 // peek says whether a claim would find something, or a promotion.
 func (s *seat) peek(c *conn, claims []claim) (work bool, next time.Duration, err error) {
 	now := s.db.now()
-	found := func(*sqlite3.Stmt) error { work = true; return nil }
 	_, gates, err := readGates(c, claims, now)
 	if err != nil {
 		return false, 0, err
 	}
 	for _, claim := range claims {
-		err := c.query(claim.best, found, append([]any{now, 1}, claim.args(gates)...)...)
+		work, err := c.exists(claim.best, append([]any{now, 1}, claim.args(gates)...)...)
 		if err != nil || work {
 			return work, 0, err
 		}
@@ -153,10 +152,9 @@ func sooner(a, b time.Duration) time.Duration {
 }
 
 // holds says whether the attempt is this worker's, now.
-func (s *seat) holds(t *tx, ref jobs.Ref) (holds bool, err error) {
-	err = t.query(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'running' AND lease_token = ? AND lease_owner = ?`,
-		func(*sqlite3.Stmt) error { holds = true; return nil }, ref.ID, ref.Token, s.id)
-	return holds, err
+func (s *seat) holds(t *tx, ref jobs.Ref) (bool, error) {
+	return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'running' AND lease_token = ? AND lease_owner = ?`,
+		ref.ID, ref.Token, s.id)
 }
 
 // Left implements jobs.Seat.
@@ -178,8 +176,8 @@ func (s *seat) Left(_ context.Context, want jobs.Want) (left bool, err error) {
 		// What is paused is not this worker's to do.
 		queueList, _ := json.Marshal(slices.DeleteFunc(queues, func(q string) bool { return all[policyOf{jobs.OfQueue, q, byOperator}].Paused })) // strings: no error
 		typeList, _ := json.Marshal(slices.DeleteFunc(slices.Clone(want.Types), func(t string) bool { return all[policyOf{jobs.OfType, t, byOperator}].Paused }))
-		return c.query(strings.Join(arms, " UNION ALL ")+` LIMIT 1`,
-			func(*sqlite3.Stmt) error { left = true; return nil }, queueList, typeList)
+		left, err = c.exists(strings.Join(arms, " UNION ALL ")+` LIMIT 1`, queueList, typeList)
+		return err
 	})
 	return left, wrapError("left", err)
 }

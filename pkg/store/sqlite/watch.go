@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,9 +102,9 @@ func (w *watcher) run() {
 			continue
 		case <-timer.C:
 		}
-		locked, _, errLock := testLock(w.db.shm, walWriteLock)
+		locked := w.db.locked()
 		count, err := w.db.commits()
-		if err != nil || errLock != nil {
+		if err != nil {
 			timer.Reset(watchAgain) // closed, or as good as: the others say so
 			continue
 		}
@@ -153,7 +152,5 @@ func (w *watcher) run() {
 // (iChange of https://sqlite.org/walformat.html, 2.1). It says of a change only
 // that there was one, as it begins anew where the -shm file does.
 func (db *DB) commits() (uint32, error) {
-	var count [4]byte
-	_, err := db.shm.ReadAt(count[:], 8)
-	return binary.NativeEndian.Uint32(count[:]), err
+	return word(db.shm, 8)
 }

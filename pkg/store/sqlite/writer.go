@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,10 +47,15 @@ type writer struct {
 // is set, being in doubt.
 type op struct {
 	run   func(*tx) error
-	err   error
+	err   error // a refusal's, until it is answered
 	done  chan struct{}
 	doubt chan struct{} // closed when a commit failed that may have happened: finding out can take long
 }
+
+// refusal is the error of an operation that has written nothing and leaves the
+// transaction as good as it was: it is the caller's, and costs the others of the
+// group nothing. Any other error has them run again without it.
+type refusal struct{ error }
 
 // tx is what an operation works in: one write transaction, with one time.
 type tx struct {
@@ -139,13 +146,12 @@ func (w *writer) add(ctx context.Context, o *op) error {
 func (w *writer) abandon(o *op) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.waiting {
-		if w.waiting[i] == o {
-			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
-			return true
-		}
+	i := slices.Index(w.waiting, o)
+	if i < 0 {
+		return false
 	}
-	return false
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	return true
 }
 
 func (w *writer) wanted() bool {
@@ -260,7 +266,7 @@ func (w *writer) group() (rows int64) {
 		}
 		// One operation's error is its own affair: the others go on without it.
 		answer(ops[bad:bad+1], err)
-		ops = append(ops[:bad:bad], ops[bad+1:]...)
+		ops = slices.Delete(ops, bad, bad+1)
 		if err := w.begin(); err != nil {
 			w.fail(ops, err)
 			return 0
@@ -286,16 +292,20 @@ func (w *writer) begin() error {
 func (w *writer) runAll(ops []*op) (bad int, err error) {
 	w.tx.now, w.tx.mono, w.tx.room = w.db.now(), w.db.clock.Now(), nil
 	for i, o := range ops {
-		if err := o.run(w.tx); err != nil {
+		err := o.run(w.tx)
+		no, refused := errors.AsType[refusal](err)
+		if err != nil && !refused {
 			return i, err
 		}
+		o.err = no.error
 	}
 	return 0, nil
 }
 
+// answer answers operations: with an error that they share, or else with their own.
 func answer(ops []*op, err error) {
 	for _, o := range ops {
-		o.err = err
+		o.err = cmp.Or(err, o.err)
 		close(o.done)
 	}
 }

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -44,13 +43,7 @@ func testMeta(t *testing.T, f *fixture) {
 		t.Errorf("added %+v, then %+v", added, again)
 	}
 	bad := f.enqueue(jobs.New{Priority: -1})[0].ID
-	err := f.store.Write(f.ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(f.ctx, `UPDATE sync_jobs SET meta = '{"n":1}' WHERE id = ?`, bad)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.write(`UPDATE sync_jobs SET meta = '{"n":1}' WHERE id = ` + idText(bad))
 	claimed := f.turn(f.join(f.store), want(9)).Claimed
 	var got []map[string]string
 	for _, c := range claimed {
@@ -216,11 +209,7 @@ func testAbandonedEnqueues(t *testing.T, f *fixture) {
 		})
 	}
 	all.Wait()
-	there, err := column(f.store, `SELECT payload FROM sync_jobs`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, payload := range there {
+	for _, payload := range texts(t, f.store.Read(), `SELECT payload FROM sync_jobs`) {
 		if !acknowledged[payload] {
 			t.Errorf("%s is there twice, or was given up", payload)
 		}

@@ -39,9 +39,7 @@ func testLeft(t *testing.T, f *fixture) {
 	left := func() bool {
 		t.Helper()
 		yes, err := seat.Left(f.ctx, want(1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		f.must(err)
 		return yes
 	}
 	f.enqueue(jobs.New{Type: "C"}, jobs.New{Queue: "mail"})

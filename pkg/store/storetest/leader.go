@@ -11,10 +11,7 @@ import (
 func testLeadership(t *testing.T, f *fixture) {
 	doomed := f.another()
 	first, second := f.join(doomed), f.join(f.store)
-	held, err := first.Acquire(f.ctx, "leader", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	held := f.lead(first)
 	if renewed, err := first.Acquire(f.ctx, "leader", time.Hour); err != nil || renewed != held {
 		t.Errorf("renewed %+v, %v; want the same token", renewed, err)
 	}
@@ -42,9 +39,7 @@ func testLeadership(t *testing.T, f *fixture) {
 	if held.Token <= next.Token {
 		t.Errorf("token %d after %d", held.Token, next.Token)
 	}
-	if err := doomed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	f.must(doomed.Close())
 	if last, err := second.Acquire(f.ctx, "leader", time.Hour); err != nil || last.Token <= held.Token {
 		t.Errorf("after the leader's death: %+v, %v", last, err)
 	}

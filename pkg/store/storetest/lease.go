@@ -13,20 +13,14 @@ func testRenew(t *testing.T, f *fixture) {
 	seat := f.join(f.store)
 	f.enqueue(jobs.New{}, jobs.New{})
 	kept, ended := f.claimOne(seat), f.claimOne(seat)
-	before, err := column(f.store, `SELECT lease_expires_at FROM sync_jobs WHERE status = 'running' ORDER BY id`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	renewed := `SELECT lease_expires_at > ` + before[0] + ` FROM sync_jobs WHERE status = 'running'`
+	before := texts(t, f.store.Read(), `SELECT lease_expires_at FROM sync_jobs WHERE status = 'running' ORDER BY id`)
 	f.turn(seat, want(0), jobs.Outcome{Ref: ended.Ref, Status: jobs.Completed})
 	lost, err := seat.Renew(f.ctx, time.Hour, []jobs.Holding{
 		{Ref: kept.Ref, Progress: &jobs.Progress{Done: 3, Total: 9, Note: "rows"}}, {Ref: ended.Ref, Progress: &jobs.Progress{Done: 1}}})
 	if err != nil || !slices.Equal(lost, []jobs.Ref{ended.Ref}) {
 		t.Errorf("lost %v, %v; want the one that has ended", lost, err)
 	}
-	if after, err := column(f.store, renewed); err != nil || !slices.Equal(after, []string{"1"}) {
-		t.Errorf("the lease that ended at %s was extended: %v, %v", before[0], after, err)
-	}
+	is(t, f.store.Read(), `SELECT lease_expires_at > `+before[0]+` FROM sync_jobs WHERE status = 'running'`, "1")
 	if row, _ := f.job(kept.ID); row.Progress == nil || *row.Progress != (jobs.Progress{Done: 3, Total: 9, Note: "rows"}) {
 		t.Errorf("progress %+v", row.Progress)
 	}
@@ -74,9 +68,7 @@ func testReapDead(t *testing.T, f *fixture) {
 	if reaped, calm, err := seat.Reap(f.ctx); err != nil || len(reaped) != 0 || calm {
 		t.Fatalf("reaped %+v, calm %v, %v while all live and jobs run", reaped, calm, err)
 	}
-	if err := doomed.Close(); err != nil { // as a process's end does it: nothing is said
-		t.Fatal(err)
-	}
+	f.must(doomed.Close()) // as a process's end does it: nothing is said
 	reaped := f.reapUntil(seat)
 	if len(reaped) != 1 || reaped[0].Ref != lost.Ref || reaped[0].Worker != dead.ID() || reaped[0].Failed ||
 		!strings.Contains(reaped[0].Reason, "died (attempt 1 of 3)") {
@@ -124,9 +116,7 @@ func testReapUsedUp(t *testing.T, f *fixture) {
 	for attempt := 1; attempt <= 2; attempt++ {
 		doomed := f.another()
 		f.claimOne(f.join(doomed))
-		if err := doomed.Close(); err != nil {
-			t.Fatal(err)
-		}
+		f.must(doomed.Close())
 		reaped := f.reapUntil(seat)
 		if reaped[0].Failed != (attempt == 2) {
 			t.Errorf("attempt %d: %+v", attempt, reaped)
@@ -147,9 +137,7 @@ func testGivenBackFirst(t *testing.T, f *fixture) {
 		"died": func(held func(jobs.Seat, time.Duration)) {
 			doomed := f.another()
 			held(f.join(doomed), time.Hour)
-			if err := doomed.Close(); err != nil {
-				t.Fatal(err)
-			}
+			f.must(doomed.Close())
 			f.reapUntil(seat)
 		},
 		"stuck": func(held func(jobs.Seat, time.Duration)) {
@@ -159,9 +147,7 @@ func testGivenBackFirst(t *testing.T, f *fixture) {
 		"left": func(held func(jobs.Seat, time.Duration)) {
 			leaving := f.join(f.another())
 			held(leaving, time.Hour)
-			if err := leaving.Leave(f.ctx); err != nil {
-				t.Fatal(err)
-			}
+			f.must(leaving.Leave(f.ctx))
 		},
 	} {
 		var first int64
@@ -180,13 +166,8 @@ func testLeave(t *testing.T, f *fixture) {
 	leaving, seat := f.join(f.another()), f.join(f.store)
 	f.enqueue(jobs.New{})
 	f.claimOne(leaving)
-	held, err := leaving.Acquire(f.ctx, "leader", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := leaving.Leave(f.ctx); err != nil {
-		t.Fatal(err)
-	}
+	held := f.lead(leaving)
+	f.must(leaving.Leave(f.ctx))
 	if c := f.claimOne(seat); c.Attempt != 1 || c.Token != 2 {
 		t.Errorf("attempt %d, token %d of what a leaving worker still held, want 1, not counted, and 2", c.Attempt, c.Token)
 	}

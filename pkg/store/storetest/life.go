@@ -210,9 +210,7 @@ func testFinish(t *testing.T, f *fixture) {
 	}
 	follow := jobs.New{Type: "B", Payload: []byte(`"follow"`)}
 	err := seat.Finish(f.ctx, jobs.Outcome{Ref: ok.Ref, Status: jobs.Completed, Result: []byte(`1`)}, note("kept"), follow)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.must(err)
 	f.expect(ok.ID, jobs.Completed, 1)
 
 	boom := errors.New("boom")
@@ -225,9 +223,7 @@ func testFinish(t *testing.T, f *fixture) {
 		}
 		f.expect(bad.ID, jobs.Running, 1)
 	}
-	if notes, err := column(f.store, `SELECT text FROM notes`); err != nil || !slices.Equal(notes, []string{"kept"}) {
-		t.Errorf("notes %v, %v", notes, err)
-	}
+	is(t, f.store.Read(), `SELECT text FROM notes`, "kept")
 	if s, _ := f.store.Stats(f.ctx); s.Pending != 1 {
 		t.Errorf("%d follow-ups, want 1", s.Pending)
 	}
@@ -271,17 +267,12 @@ func testWrite(t *testing.T, f *fixture) {
 	if _, err := f.store.Read().Exec(`INSERT INTO notes VALUES ('read')`); err == nil {
 		t.Error("a reader could write")
 	}
-	if notes, _ := column(f.store, `SELECT text FROM notes`); len(notes) != 0 {
-		t.Errorf("notes %v", notes)
-	}
+	is(t, f.store.Read(), `SELECT text FROM notes`)
 }
 
 func (f *fixture) write(query string) {
 	f.Helper()
-	err := f.store.Write(f.ctx, func(tx *sql.Tx) error { _, err := tx.Exec(query); return err })
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(f.store.Write(f.ctx, func(tx *sql.Tx) error { _, err := tx.Exec(query); return err }))
 }
 
 // testAskedAgain: what ends while a turn waits for its transaction goes in with it,

@@ -14,17 +14,13 @@ import (
 
 func (f *fixture) policy(kind jobs.PolicyKind, name string, p jobs.Policy) {
 	f.Helper()
-	if err := f.store.ChangePolicy(f.ctx, kind, name, func(now *jobs.Policy) { *now = p }); err != nil {
-		f.Fatal(err)
-	}
+	f.must(f.store.ChangePolicy(f.ctx, kind, name, func(now *jobs.Policy) { *now = p }))
 }
 
 func (f *fixture) policies() map[string]jobs.PolicyRow {
 	f.Helper()
 	rows, err := f.store.Policies(f.ctx)
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	byName := make(map[string]jobs.PolicyRow)
 	for _, r := range rows {
 		byName[string(r.Kind)+" "+r.Name] = r
@@ -41,9 +37,7 @@ func testPolicySays(t *testing.T, f *fixture) {
 		"B": {MaxAttempts: 7},
 	}}
 	seat, err := f.store.Join(f.ctx, info)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.must(err)
 	f.policy(jobs.OfType, "A", jobs.Policy{MaxAttempts: 4})
 	f.policy(jobs.OfQueue, "mail", jobs.Policy{MaxAttempts: 5, Timeout: 5 * time.Minute, Retry: jobs.RetryPolicy{Delay: 5 * time.Second, Jitter: -1}})
 	w := want(10)
@@ -231,15 +225,13 @@ func testMaxRunningRace(t *testing.T, f *fixture) {
 	}
 	workers.Wait()
 	// At each start: the others that had started, and ended later.
-	crowded, err := column(f.store, `SELECT id FROM sync_jobs j WHERE (SELECT count(*) FROM sync_jobs o
+	crowded := texts(t, f.store.Read(), `SELECT id FROM sync_jobs j WHERE (SELECT count(*) FROM sync_jobs o
 		WHERE o.id <> j.id AND o.started_at <= j.started_at AND o.completed_at > j.started_at) >= 3
 		AND (SELECT count(*) FROM sync_jobs o WHERE o.started_at <= j.started_at AND o.completed_at > j.started_at) > 3`)
-	if err != nil || len(crowded) > 0 {
-		t.Errorf("more than 3 ran when these started: %v, %v", crowded, err)
+	if len(crowded) > 0 {
+		t.Errorf("more than 3 ran when these started: %v", crowded)
 	}
-	if done, err := column(f.store, `SELECT count(*) FROM sync_jobs WHERE status = 'completed' AND attempts = 1`); err != nil || done[0] != fmt.Sprint(all) {
-		t.Errorf("%v of %d completed, %v", done, all, err)
-	}
+	is(t, f.store.Read(), `SELECT count(*) FROM sync_jobs WHERE status = 'completed' AND attempts = 1`, fmt.Sprint(all))
 }
 
 // testMaxStarts: in no span are there more starts than may be, attempts that were
@@ -305,8 +297,8 @@ func testMaxStartsMany(t *testing.T, f *fixture) {
 	if claimed != n {
 		t.Errorf("claimed %d, want %d", claimed, n)
 	}
-	if rows, err := column(f.store, `SELECT count(*) FROM sync_starts`); err != nil || rows[0] != "1" && rows[0] != "2" {
-		t.Errorf("%v rows of starts, %v", rows, err)
+	if rows := texts(t, f.store.Read(), `SELECT count(*) FROM sync_starts`); rows[0] != "1" && rows[0] != "2" {
+		t.Errorf("%v rows of starts", rows)
 	}
 }
 

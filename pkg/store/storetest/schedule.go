@@ -1,8 +1,8 @@
 package storetest
 
 import (
-	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,25 +15,19 @@ import (
 func (f *fixture) schedule(name string) jobs.ScheduleRow {
 	f.Helper()
 	rows, err := f.store.Schedules(f.ctx)
-	if err != nil {
-		f.Fatal(err)
+	f.must(err)
+	i := slices.IndexFunc(rows, func(r jobs.ScheduleRow) bool { return r.Name == name })
+	if i < 0 {
+		f.Fatalf("no schedule %s in %+v", name, rows)
 	}
-	for _, row := range rows {
-		if row.Name == name {
-			return row
-		}
-	}
-	f.Fatalf("no schedule %s in %+v", name, rows)
-	return jobs.ScheduleRow{}
+	return rows[i]
 }
 
 // lead makes a seat the leader.
 func (f *fixture) lead(seat jobs.Seat) lease.Held {
 	f.Helper()
 	held, err := seat.Acquire(f.ctx, "leader", time.Hour)
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	return held
 }
 
@@ -49,16 +43,10 @@ func testTick(t *testing.T, f *fixture) {
 	old := f.lead(deposed)
 	first := time.Now().Truncate(time.Millisecond)
 	next := first.Add(time.Minute)
-	if err := deposed.Bring(f.ctx, old, program("s", first)); err != nil {
-		t.Fatal(err)
-	}
+	f.must(deposed.Bring(f.ctx, old, program("s", first)))
 	n := jobs.New{Type: "A", Payload: []byte(`"tick"`)}
-	if err := deposed.Tick(f.ctx, old, jobs.Due{Name: "s", At: first, Next: next, Last: first}, n); err != nil {
-		t.Fatal(err)
-	}
-	if err := deposed.Release(f.ctx, old); err != nil {
-		t.Fatal(err)
-	}
+	f.must(deposed.Tick(f.ctx, old, jobs.Due{Name: "s", At: first, Next: next, Last: first}, n))
+	f.must(deposed.Release(f.ctx, old))
 	held := f.lead(leader)
 	rows, err := leader.Schedules(f.ctx)
 	if err != nil || len(rows) != 1 || !rows[0].NextAt.Time().Equal(next) || !rows[0].LastAt.Time().Equal(first) {
@@ -91,13 +79,7 @@ func testTick(t *testing.T, f *fixture) {
 	}
 	// What another program wrote, nanoseconds for seconds, is far away and no
 	// schedule's end: the leader that believes it to be due is believed.
-	err = f.store.Write(f.ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(f.ctx, `UPDATE sync_schedules SET next_at = 1.79e18 WHERE name = 's'`)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.write(`UPDATE sync_schedules SET next_at = 1.79e18 WHERE name = 's'`)
 	far := f.schedule("s").NextAt.Time()
 	if far.Year() < 5000 {
 		t.Errorf("far away: %v", far)
@@ -114,14 +96,10 @@ func testTickPaused(t *testing.T, f *fixture) {
 	held := f.lead(leader)
 	n := jobs.New{Type: "A", Payload: []byte(`{}`)}
 	at := time.Now().Add(-10 * time.Minute).Truncate(time.Second)
-	if err := leader.Bring(f.ctx, held, program("s", at)); err != nil {
-		t.Fatal(err)
-	}
+	f.must(leader.Bring(f.ctx, held, program("s", at)))
 	due := jobs.Due{Name: "s", At: at, Next: at.Add(time.Minute)}
 	for _, paused := range []bool{true, true, false, false} {
-		if err := f.store.PauseSchedule(f.ctx, "s", paused); err != nil {
-			t.Fatal(err)
-		}
+		f.must(f.store.PauseSchedule(f.ctx, "s", paused))
 		if got := f.schedule("s").Paused; got != paused {
 			t.Errorf("paused: %v, want %v", got, paused)
 		}
@@ -147,9 +125,7 @@ func testSchedules(t *testing.T, f *fixture) {
 	put := func(s jobs.StoredSchedule) bool {
 		t.Helper()
 		replaced, err := f.store.PutSchedule(f.ctx, s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f.must(err)
 		return replaced
 	}
 	nightly := jobs.StoredSchedule{Name: "nightly", Spec: "0 3 * * *", Zone: "Europe/Berlin", Type: "A", Payload: `{"n":1}`, Queue: "mail", Priority: 4}
@@ -165,9 +141,7 @@ func testSchedules(t *testing.T, f *fixture) {
 		t.Errorf("stored: %+v", first)
 	}
 	// The same spec in the same zone keeps its tick, and its pause; another does not.
-	if err := f.store.PauseSchedule(f.ctx, "nightly", true); err != nil {
-		t.Fatal(err)
-	}
+	f.must(f.store.PauseSchedule(f.ctx, "nightly", true))
 	nightly.Payload, nightly.Missed = "", jobs.MissedAll
 	if !put(nightly) {
 		t.Error("not said to be replaced")
@@ -184,27 +158,21 @@ func testSchedules(t *testing.T, f *fixture) {
 	// It runs beside its ticks, even paused; so does none that is a program's.
 	before := f.schedule("nightly")
 	id, err := f.store.RunSchedule(f.ctx, "nightly")
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.must(err)
 	if job, _ := f.job(id); job.Type != "A" || job.Queue != "mail" || job.Priority != 4 || f.schedule("nightly") != before {
 		t.Errorf("run now: %+v", job)
 	}
 	leader := f.join(f.store)
 	held := f.lead(leader)
 	hour := start.Add(time.Hour)
-	if err := leader.Bring(f.ctx, held, program("ping", hour)); err != nil {
-		t.Fatal(err)
-	}
+	f.must(leader.Bring(f.ctx, held, program("ping", hour)))
 	if id, err := f.store.RunSchedule(f.ctx, "ping"); err != nil || id != 0 {
 		t.Errorf("a program's, run now: job %d, %v", id, err)
 	}
 	if at := f.schedule("ping").NextAt.Time(); at.Before(start.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
 		t.Errorf("a program's is due at %v, want now", at)
 	}
-	if err := f.store.PauseSchedule(f.ctx, "ping", true); err != nil {
-		t.Fatal(err)
-	}
+	f.must(f.store.PauseSchedule(f.ctx, "ping", true))
 	_, err = f.store.RunSchedule(f.ctx, "ping")
 	if err == nil || !strings.Contains(err.Error(), "resume it first") {
 		t.Errorf("a paused program's, run now: %v", err)

@@ -5,7 +5,6 @@ package storetest
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -94,6 +93,14 @@ type fixture struct {
 	store Store
 }
 
+// must ends the test with an error.
+func (f *fixture) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
 // another opens the queue once more, until the test ends.
 func (f *fixture) another() Store {
 	f.Helper()
@@ -105,9 +112,7 @@ func (f *fixture) another() Store {
 func (f *fixture) join(s Store) jobs.Seat {
 	f.Helper()
 	seat, err := s.Join(f.ctx, jobs.Info{Host: "test", PID: 1, Concurrency: 8, Types: []string{"A", "B"}, Queues: []string{"default", "mail"}})
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	return seat
 }
 
@@ -122,9 +127,7 @@ func (f *fixture) enqueue(batch ...jobs.New) []jobs.Added {
 		}
 	}
 	added, err := f.store.Enqueue(f.ctx, batch...)
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	return added
 }
 
@@ -144,9 +147,7 @@ func Ask(outcomes []jobs.Outcome, want jobs.Want) jobs.Ask {
 func (f *fixture) turn(seat jobs.Seat, w jobs.Want, outcomes ...jobs.Outcome) jobs.Turn {
 	f.Helper()
 	turn, err := seat.Turn(f.ctx, Ask(outcomes, w))
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	return turn
 }
 
@@ -162,9 +163,7 @@ func (f *fixture) claimOne(seat jobs.Seat) jobs.Claimed {
 func (f *fixture) job(id int64) (jobs.Row, []jobs.Attempt) {
 	f.Helper()
 	row, history, err := f.store.Job(f.ctx, id)
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.must(err)
 	return row, history
 }
 
@@ -207,24 +206,8 @@ func (f *fixture) checkInvariants() {
 		"history is of a job's own attempts": `SELECT e.job_id FROM sync_job_errors e LEFT JOIN sync_jobs j ON j.id = e.job_id
 			WHERE j.id IS NULL OR e.lease_token > j.lease_token OR e.ended_at < e.started_at`,
 	} {
-		if found, err := column(s, query); err != nil || len(found) > 0 {
-			f.Errorf("not so: %s: jobs %v, %v", what, found, err)
+		if found := texts(f.T, s.Read(), query); len(found) > 0 {
+			f.Errorf("not so: %s: jobs %v", what, found)
 		}
 	}
-}
-
-func column(s Store, query string) (values []string, err error) {
-	rows, err := s.Read().Query(query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var v any
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		values = append(values, fmt.Sprint(v))
-	}
-	return values, rows.Err()
 }

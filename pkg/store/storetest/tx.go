@@ -78,10 +78,10 @@ func execAll(t *testing.T, on execer, statements ...string) {
 	}
 }
 
-// texts is a query's first column.
+// texts is a query's first column, also after the test, when its context has ended.
 func texts(t *testing.T, on execer, query string) (list []string) {
 	t.Helper()
-	rows, err := on.QueryContext(t.Context(), query)
+	rows, err := on.QueryContext(context.WithoutCancel(t.Context()), query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
