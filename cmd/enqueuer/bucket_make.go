@@ -19,8 +19,11 @@ func (c *call) bucketCreate() error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.Log.Find(c.ctx, name); !errors.Is(err, bucket.ErrUnknownBucket) {
+	switch _, err := a.Log.Find(c.ctx, name); {
+	case err == nil || errors.Is(err, bucket.ErrAmbiguous):
 		fmt.Fprintf(c.App.ErrWriter, "another bucket is called %s, too: name each by its id from now on\n", name)
+	case !errors.Is(err, bucket.ErrUnknownBucket):
+		return err
 	}
 	v, err := c.append(a, func() (*bucket.Version, error) { return a.Create(name) })
 	if err != nil {

@@ -152,7 +152,10 @@ func printLeft(ctx context.Context, store jobs.Inspector, stdout io.Writer) erro
 		return err
 	}
 	for _, t := range stats.Types {
-		fmt.Fprintf(stdout, "left: %s of queue %s: %d pending, %d running\n", command.OneLine(t.Type), command.OneLine(t.Queue), t.Pending, t.Running)
+		_, err := fmt.Fprintf(stdout, "left: %s of queue %s: %d pending, %d running\n", command.OneLine(t.Type), command.OneLine(t.Queue), t.Pending, t.Running)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

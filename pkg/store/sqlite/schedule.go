@@ -139,13 +139,15 @@ func (db *DB) RunSchedule(ctx context.Context, name string) (int64, error) {
 		}
 		return added[0].ID, nil
 	}
-	var n int64
-	err = db.writer.do(ctx, func(t *tx) (err error) {
-		n, err = t.exec(`UPDATE sync_schedules SET next_at = ? WHERE name = ? AND job_type IS NULL AND NOT paused`, t.now, name)
-		return err
-	})
-	if err == nil && n == 0 {
+	if row.Paused {
 		return 0, fmt.Errorf("schedule %s is paused, and only the leader can make a program's jobs: resume it first", name)
 	}
+	err = db.writer.do(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE sync_schedules SET next_at = ? WHERE name = ? AND job_type IS NULL AND NOT paused`, t.now, name)
+		if err == nil && n == 0 {
+			err = refusal{fmt.Errorf("schedule %s was changed meanwhile: look, and try again", name)}
+		}
+		return err
+	})
 	return 0, wrapError("run schedule", err)
 }
