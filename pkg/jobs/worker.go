@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,22 +36,21 @@ func NewWorker(store Store, opts WorkerOptions) *Worker {
 
 func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt, []byte) error) {
 	h := handler{run: run}
-	if len(defaults) > 0 {
+	_, twice := w.handlers[jobType]
+	var wrong error
+	switch {
+	case jobType == "":
+		wrong = errors.New("a handler's job type is empty")
+	case twice:
+		wrong = fmt.Errorf("job type %q has two handlers", jobType)
+	case len(defaults) > 1:
+		wrong = fmt.Errorf("job type %q has two policies: want one", jobType)
+	case len(defaults) == 1:
 		h.defaults = defaults[0]
-		if err := checkDefaults(jobType, h.defaults); err != nil && w.err == nil {
-			w.err = err
-		}
-	}
-	if len(defaults) > 1 && w.err == nil {
-		w.err = fmt.Errorf("job type %q has two policies: want one", jobType)
-	}
-	if _, ok := w.handlers[jobType]; ok && w.err == nil {
-		w.err = fmt.Errorf("job type %q has two handlers", jobType)
-	}
-	if jobType == "" && w.err == nil {
-		w.err = errors.New("a handler's job type is empty")
+		wrong = checkDefaults(jobType, h.defaults)
 	}
 	w.handlers[jobType] = h
+	w.err = cmp.Or(w.err, wrong)
 }
 
 // Types are the job types that have a handler, sorted.
