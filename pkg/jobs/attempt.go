@@ -21,10 +21,12 @@ type attempt struct {
 	seat   Seat
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
-	grant  *grant // nil once a renewal has covered it, or it has ended; under run.mu
 
+	// Until when the lease that it was claimed with can be trusted; zero once a renewal
+	// has covered it, or it has ended. Under run.mu, as are the next two.
+	until time.Time
 	// When its handler was first seen not to have returned though its context had
-	// ended, and whether that was logged. Under run.mu.
+	// ended, and whether that was logged.
 	ignoring time.Time
 	reported bool
 
@@ -43,37 +45,6 @@ const (
 	ended                   // its handler has returned
 	settled                 // its outcome was accepted by Job.Commit
 )
-
-// grant is the lease that the claims of one turn came with. Its attempts are lost
-// when it can't be trusted any more, but for those that have left it. Under run.mu.
-type grant struct {
-	until    time.Time
-	timer    *time.Timer
-	attempts int
-}
-
-// leaveGrant says that the attempt needs its grant no longer.
-func (a *attempt) leaveGrant() {
-	g := a.grant
-	if g == nil {
-		return
-	}
-	a.grant = nil
-	if g.attempts--; g.attempts == 0 {
-		g.timer.Stop()
-	}
-}
-
-// expire loses the attempts of a grant that can't be trusted any more.
-func (r *run) expire(g *grant) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, a := range r.held {
-		if a.grant == g {
-			a.lose()
-		}
-	}
-}
 
 // runs says whether its handler has not returned.
 func (a *attempt) runs() bool {
@@ -106,7 +77,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
-	a.leaveGrant()
+	a.until = time.Time{}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.progress == p {

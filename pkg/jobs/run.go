@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type run struct {
 	trusted context.Context  // ends when the leases can't be trusted
 	slots   slots            // with the parents of the attempts' contexts, below trusted
 	vouched time.Time        // until when the guard was told to trust them
+	expires time.Time        // when expiry fires; zero: it need not
+	expiry  *time.Timer      // calls expire
 
 	crew     *crew
 	turning  atomic.Bool   // a Turn is under way
@@ -58,6 +61,7 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		gone:    make(chan struct{}),
 	}
 	r.crew = newCrew(r.work)
+	r.expiry = time.AfterFunc(math.MaxInt64, r.expire)
 	return r
 }
 
@@ -72,6 +76,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 
+	defer r.expiry.Stop()
 	kept := r.keep(handling, time.Now())
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { r.renewals(handling, kept) })

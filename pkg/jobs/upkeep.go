@@ -66,6 +66,27 @@ func (r *run) renew(ctx context.Context) error {
 	return nil
 }
 
+// expire loses the attempts that no renewal has covered since they were claimed and
+// whose leases can't be trusted any more.
+func (r *run) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expires = time.Time{}
+	now := time.Now()
+	for _, a := range r.held {
+		switch {
+		case a.until.IsZero():
+		case !a.until.After(now):
+			a.lose()
+		case r.expires.IsZero() || a.until.Before(r.expires):
+			r.expires = a.until
+		}
+	}
+	if !r.expires.IsZero() {
+		r.expiry.Reset(r.expires.Sub(now))
+	}
+}
+
 // losses looks, after others have committed, whether jobs were taken away.
 func (r *run) losses(ctx context.Context) {
 	for {

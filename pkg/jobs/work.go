@@ -32,12 +32,14 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	if !stale && until.Before(t.vouched) {
 		t.vouch(until)
 	}
-	g := &grant{until: until, attempts: len(claimed)}
-	g.timer = time.AfterFunc(trusted, func() { t.expire(g) })
+	if t.expires.IsZero() { // else earlier claims expire before these
+		t.expires = until
+		t.expiry.Reset(trusted)
+	}
 	for _, c := range claimed {
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, grant: g}
+		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
 		if stale {
 			cancel(lease.ErrLost)
 		}
@@ -88,7 +90,7 @@ func (r *run) settle(a *attempt, err error, started time.Time) {
 	r.logEnd(a, e.outcome, started)
 
 	r.mu.Lock()
-	a.leaveGrant()
+	a.until = time.Time{}
 	if !e.last {
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
