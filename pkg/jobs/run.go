@@ -67,7 +67,7 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 
 // run works until ctx ends or the store is gone, then drains. Three contexts
 // end one after the other: ctx stops the claims; handling, Drain later, the
-// handlers; words, a second later still, what is said to the store.
+// handlers; words, lastWords later still, what is said to the store.
 func (r *run) run(ctx context.Context, pools []Pool) error {
 	words, hush := context.WithCancel(context.WithoutCancel(ctx))
 	defer hush()
@@ -76,7 +76,21 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 
+	stopTimer := context.AfterFunc(ctx, func() {
+		if after(max(r.opts.Drain, 0), words.Done()) {
+			interrupt(ErrDraining)
+			if after(lastWords, words.Done()) {
+				hush()
+			}
+		}
+	})
+	defer stopTimer()
 	defer r.expiry.Stop()
+
+	waitTold := func() {} // before anything can fail
+	if r.opts.Failed != nil {
+		waitTold = r.tellFailures(words)
+	}
 	kept := r.keep(handling, time.Now())
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { r.renewals(handling, kept) })
@@ -86,25 +100,6 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	if !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
 	}
-	waitTold := func() {}
-	if r.opts.Failed != nil {
-		waitTold = r.tellFailures(words)
-	}
-	done := make(chan struct{})
-	var timer sync.WaitGroup
-	timer.Go(func() {
-		select {
-		case <-ctx.Done(): // of some contexts never
-		case <-done:
-			return
-		}
-		if after(max(r.opts.Drain, 0), done) {
-			interrupt(ErrDraining)
-			if after(lastWords, done) {
-				hush()
-			}
-		}
-	})
 
 	err := (&turns{run: r, want: Want{
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
@@ -115,8 +110,6 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	interrupt(ErrDraining)
 	upkeep.Wait()
 	waitTold()
-	close(done)
-	timer.Wait()
 	return err
 }
 
