@@ -148,10 +148,6 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	if len(turn.Claimed) > 0 {
 		t.crew.start(t.hold(turn.Claimed, asked))
 	}
-	t.running += len(turn.Claimed)
-	for _, c := range turn.Claimed {
-		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
-	}
 	// As many as were asked for: there may be more.
 	t.look = free > 0 && t.free() == 0
 	t.delayed = turn.Next > 0

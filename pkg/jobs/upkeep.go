@@ -114,8 +114,10 @@ func (r *run) losses(ctx context.Context) {
 
 // lose interrupts the handlers of jobs that are no longer held.
 func (r *run) lose(lost []Ref) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, ref := range lost {
-		if a := r.attempt(ref); a != nil && a.lose() {
+		if a := r.held[ref]; a != nil && a.lose() {
 			r.log.Warn("job lost: its handler is interrupted", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
 		}
 	}
@@ -166,12 +168,6 @@ func (r *run) reaps(ctx context.Context) {
 			}
 		}
 	}
-}
-
-func (r *run) attempt(ref Ref) *attempt {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.held[ref]
 }
 
 func (r *run) holding() (list []Holding) {

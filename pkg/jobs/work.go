@@ -17,10 +17,10 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// hold makes attempts of what was claimed. Their leases were asked for at asked, which
-// may be long ago: the process may have been stopped, or the file locked. Until a
-// renewal has covered them, that is what is trusted; where it may end before the next
-// renewal, they are given back, and no handler sees them.
+// hold makes attempts of what was claimed, each in a slot. Their leases were asked for
+// at asked, which may be long ago: the process may have been stopped, or the file
+// locked. Until a renewal has covered them, that is what is trusted; where it may end
+// before the next renewal, they are given back, and no handler sees them.
 func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -37,9 +37,12 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 		t.expiry.Reset(trusted)
 	}
 	for _, c := range claimed {
+		pool := poolOf(t.want.Pools, c.Queue)
+		t.want.Pools[pool].Free--
+		t.running++
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, until: until}
+		a := &attempt{Claimed: c, seat: t.seat, pool: pool, slot: slot, ctx: ctx, cancel: cancel, until: until}
 		if stale {
 			cancel(lease.ErrLost)
 		}
