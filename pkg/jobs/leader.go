@@ -54,7 +54,7 @@ type ticker struct {
 
 // plan is how far a schedule has come.
 type plan struct {
-	row  ScheduleRow // as it was seen, or left, last
+	row  ScheduleRow // as it was seen last
 	spec Spec
 	next time.Time // the tick to come; later than the row's when those between had no jobs
 }
@@ -203,18 +203,11 @@ func (t *ticker) tick(ctx context.Context, p *plan, now time.Time) error {
 		due.Last = ticks[len(ticks)-1]
 	}
 	err := t.seat.Tick(ctx, t.held, due, batch...)
-	switch {
-	case errors.Is(err, ErrChanged): // the next round sees how
+	if err == nil || errors.Is(err, ErrChanged) { // the next round sees what the row is now
 		p.next = next
 		return nil
-	case err != nil:
-		return err
 	}
-	p.next, p.row.NextAt = next, SecondsOf(next)
-	if len(batch) > 0 {
-		p.row.LastAt = SecondsOf(due.Last)
-	}
-	return nil
+	return err
 }
 
 // jobs is what the tick of that time enqueues.
