@@ -36,6 +36,7 @@ type run struct {
 	turning  atomic.Bool   // a Turn is under way
 	calm     atomic.Bool   // as of the last Reap: no job runs anywhere, and none will without a commit, of which Changes tells
 	failures chan Failure  // to be told to the hook, if there is one
+	untold   atomic.Int64  // how many it was not told of yet
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away
 	stir     chan struct{} // the same: jobs may be running
