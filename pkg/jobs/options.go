@@ -135,6 +135,14 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	return o, nil
 }
 
+// freeIn is how many slots are free in all of the pools.
+func freeIn(pools []Pool) (n int) {
+	for _, p := range pools {
+		n += p.Free
+	}
+	return n
+}
+
 // poolsOf are the pools of slots with all of them free: one that is shared,
 // where any queue shares it, and one for each queue with its own.
 func poolsOf(o WorkerOptions) (pools []Pool, queues []string) {

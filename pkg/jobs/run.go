@@ -48,10 +48,10 @@ type run struct {
 // failingEvery is how often the same failure is logged: a full disk lasts.
 const failingEvery = 5 * time.Second
 
-func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
+func newRun(w *Worker, seat Seat, opts WorkerOptions) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	r := &run{
-		seat: seat, opts: opts, handlers: handlers, log: log, began: time.Now(),
+		seat: seat, opts: opts, handlers: make(map[string]handler), asked: w.asked, log: log, began: time.Now(),
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),
@@ -60,6 +60,9 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		stir:    make(chan struct{}, 1),
 		freed:   make(chan struct{}, 1),
 		gone:    make(chan struct{}),
+	}
+	for jobType, h := range w.handlers {
+		r.handlers[jobType] = h.around(opts.Middleware)
 	}
 	r.crew = newCrew(r.work)
 	r.expiry = time.AfterFunc(math.MaxInt64, r.expire)

@@ -73,10 +73,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	pools, queues := poolsOf(opts)
-	slots := 0
-	for _, p := range pools {
-		slots += p.Free
-	}
+	slots := freeIn(pools)
 	who := Info{
 		Host: host, PID: os.Getpid(), Concurrency: slots,
 		Types: w.Types(), Queues: queues, Listen: opts.Listen, Policies: make(map[string]Policy),
@@ -94,12 +91,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	handlers := make(map[string]handler)
-	for jobType, h := range w.handlers {
-		handlers[jobType] = h.around(opts.Middleware)
-	}
-	r := newRun(seat, opts, handlers)
-	r.asked = w.asked
+	r := newRun(w, seat, opts)
 	if opts.Joined != nil {
 		opts.Joined()
 	}
