@@ -138,10 +138,14 @@ func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) err
 	return fmt.Errorf("commit: %w", err)
 }
 
-// leave ends the state of committing. What was lost meanwhile is lost now.
+// leave ends the state of committing, unless the handler's end has done so. What was
+// lost meanwhile is lost now.
 func (a *attempt) leave(next attemptState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.state != committing {
+		return
+	}
 	a.state = next
 	if a.lost && next == handling {
 		a.cancel(lease.ErrLost)
