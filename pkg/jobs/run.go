@@ -26,9 +26,8 @@ type run struct {
 
 	mu      sync.Mutex
 	held    map[Ref]*attempt // until their outcome is handed in
-	trusted context.Context  // ends when the leases can't be trusted
-	slots   slots            // with the parents of the attempts' contexts, below trusted
-	vouched time.Time        // until when the guard was told to trust them
+	slots   slots            // with the parents of the attempts' contexts, which end when the leases can't be trusted
+	vouched time.Time        // until when the guard was told to trust the leases
 	expires time.Time        // when expiry fires; zero: it need not
 	expiry  *time.Timer      // calls expire
 
@@ -95,9 +94,9 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	if r.opts.Failed != nil {
 		waitTold = r.tellFailures(words)
 	}
-	kept := r.keep(handling, time.Now())
+	trusted, stopKeeping := r.keep(handling, time.Now())
 	var upkeep sync.WaitGroup
-	upkeep.Go(func() { r.renewals(handling, kept) })
+	upkeep.Go(func() { r.renewals(handling, trusted, stopKeeping) })
 	upkeep.Go(func() { r.reaps(handling) })
 	upkeep.Go(func() { r.losses(handling) })
 	upkeep.Go(func() { r.watch(handling) })
