@@ -53,9 +53,6 @@ func (a *attempt) runs() bool {
 	return a.state != ended
 }
 
-// ignores says whether its handler has not returned though its context ended.
-func (a *attempt) ignores() bool { return a.runs() && a.ctx.Err() != nil }
-
 func (a *attempt) setResult(result []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

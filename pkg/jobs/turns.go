@@ -76,7 +76,12 @@ func (t *turns) loop(claiming, words context.Context) error {
 // leaveBehind says what a worker did not get done before it ends.
 func (t *turns) leaveBehind() {
 	if t.running > 0 {
-		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", t.behind()))
+		var ids []int64
+		for _, h := range t.live() {
+			ids = append(ids, h.ID)
+		}
+		slices.Sort(ids)
+		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", ids))
 	}
 	if n := len(t.outcomes); n > 0 {
 		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
