@@ -42,7 +42,7 @@ func (r *run) renewals(handling, trusted context.Context, stop func()) {
 			return
 		}
 		r.failing.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
-		trusted, stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3))
+		trusted, stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3)) //nolint:fatcontext // not below the last one
 	}
 }
 
