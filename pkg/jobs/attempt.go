@@ -21,10 +21,12 @@ type attempt struct {
 	seat   Seat
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
-	grant  *grant // nil once a renewal has covered it, or it has ended; under run.mu
 
+	// Until when the lease that it was claimed with can be trusted; zero once a renewal
+	// has covered it, or it has ended. Under run.mu, as are the next two.
+	until time.Time
 	// When its handler was first seen not to have returned though its context had
-	// ended, and whether that was logged. Under run.mu.
+	// ended, and whether that was logged.
 	ignoring time.Time
 	reported bool
 
@@ -40,40 +42,9 @@ type attemptState int
 const (
 	handling   attemptState = iota
 	committing              // inside Job.Commit: whether the job is still ours is being decided
-	settled                 // its outcome was accepted by Job.Commit
 	ended                   // its handler has returned
+	settled                 // its outcome was accepted by Job.Commit
 )
-
-// grant is the lease that the claims of one turn came with. Its attempts are lost
-// when it can't be trusted any more, but for those that have left it. Under run.mu.
-type grant struct {
-	until    time.Time
-	timer    *time.Timer
-	attempts int
-}
-
-// leaveGrant says that the attempt needs its grant no longer.
-func (a *attempt) leaveGrant() {
-	g := a.grant
-	if g == nil {
-		return
-	}
-	a.grant = nil
-	if g.attempts--; g.attempts == 0 {
-		g.timer.Stop()
-	}
-}
-
-// expire loses the attempts of a grant that can't be trusted any more.
-func (r *run) expire(g *grant) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, a := range r.held {
-		if a.grant == g {
-			a.lose()
-		}
-	}
-}
 
 // runs says whether its handler has not returned.
 func (a *attempt) runs() bool {
@@ -81,9 +52,6 @@ func (a *attempt) runs() bool {
 	defer a.mu.Unlock()
 	return a.state != ended
 }
-
-// ignores says whether its handler has not returned though its context ended.
-func (a *attempt) ignores() bool { return a.runs() && a.ctx.Err() != nil }
 
 func (a *attempt) setResult(result []byte) {
 	a.mu.Lock()
@@ -106,7 +74,7 @@ func (a *attempt) holding() Holding {
 
 // renewed notes that a renewal covered the attempt and wrote p, if that isn't nil.
 func (a *attempt) renewed(p *Progress) {
-	a.leaveGrant()
+	a.until = time.Time{}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.progress == p {
@@ -128,15 +96,20 @@ func (a *attempt) lose() bool {
 	return true
 }
 
-// enter moves the attempt on, if it is where the caller believes.
-func (a *attempt) enter(from, to attemptState) bool {
+// conclude moves the attempt on to a later state and makes o its outcome; false
+// where another may be its outcome already.
+func (a *attempt) conclude(o Outcome, next attemptState) (Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != from {
-		return false
+	if a.state >= next {
+		return Outcome{}, false
 	}
-	a.state = to
-	return true
+	a.state = next
+	o.Ref = a.Ref
+	if o.Status == Completed {
+		o.Result = a.result
+	}
+	return o, true
 }
 
 func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) error, follow []New) error {
@@ -145,16 +118,10 @@ func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) err
 			return fmt.Errorf("commit: follow-up: %w", err)
 		}
 	}
-	if !a.enter(handling, committing) {
+	o, ok := a.conclude(o, committing)
+	if !ok {
 		return fmt.Errorf("commit: %w: the job has its outcome", lease.ErrLost)
 	}
-	a.mu.Lock()
-	o.Ref = a.Ref
-	if o.Status == Completed {
-		o.Result = a.result
-	}
-	a.mu.Unlock()
-
 	next := handling // also where write panics
 	defer func() { a.leave(next) }()
 	err := a.seat.Finish(ctx, o, write, follow...)
@@ -168,65 +135,18 @@ func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) err
 	return fmt.Errorf("commit: %w", err)
 }
 
-// leave ends the state of committing. What was lost meanwhile is lost now.
+// leave ends the state of committing, unless the handler's end has done so. What was
+// lost meanwhile is lost now.
 func (a *attempt) leave(next attemptState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.state != committing {
+		return
+	}
 	a.state = next
 	if a.lost && next == handling {
 		a.cancel(lease.ErrLost)
 	}
-}
-
-// outcome turns the handler's error into the attempt's last word; false where
-// Job.Commit has said it already. after is how long the job waits if it failed.
-func (a *attempt) outcome(err error, retry RetryPolicy, after time.Duration) (Outcome, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.state == settled || a.state == ended {
-		return Outcome{}, false
-	}
-	a.state = ended
-
-	o := Outcome{Ref: a.Ref}
-	if err == nil {
-		o.Status, o.Result = Completed, a.result
-		return o, true
-	}
-	cause := context.Cause(a.ctx)
-	var permanent permanentError
-	var again retryError
-	switch {
-	case errors.As(err, &permanent):
-		o.Status = Failed
-	case errors.As(err, &again) && again.uncounted:
-		o.Status, o.Delay, o.Uncounted = Pending, again.delay, true
-	case errors.Is(cause, ErrDraining):
-		o.Status, o.Uncounted = Pending, true
-	case errors.Is(cause, lease.ErrLost):
-		// Interrupted by us, not by its own fault, as far as we know: where it was
-		// given back before, it waits. Where another does hold the job, the token has
-		// this refused.
-		o.Status, o.Uncounted = Pending, true
-		if int(a.Token) > a.Attempt {
-			o.Delay = retry.wait(1)
-		}
-	case a.Attempt >= a.MaxAttempts:
-		o.Status = Failed
-	case errors.As(err, &again):
-		o.Status, o.Delay = Pending, again.delay
-	default:
-		o.Status, o.Delay = Pending, after
-	}
-	if o.Uncounted {
-		return o, true
-	}
-	text := err.Error()
-	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell
-		text = fmt.Sprintf("timed out after %v: %v", a.Timeout, err)
-	}
-	o.Error = clip(text)
-	return o, true
 }
 
 // clip bounds an error's text: its beginning says what happened, its end (of a

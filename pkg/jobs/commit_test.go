@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 	"github.com/shoal-project/shoal/pkg/lease"
@@ -202,6 +205,47 @@ func TestCommitAfterTheEnd(t *testing.T) {
 	}
 	if got := q.value(`SELECT (SELECT count(*) FROM paid), status FROM sync_jobs`); got != "0|failed" {
 		t.Errorf("in the end: %s", got)
+	}
+}
+
+// TestCommitDuringTheEnd proves the same of one whose commit is under way when the
+// handler ends, and fails: it is not even asked for a second one.
+func TestCommitDuringTheEnd(t *testing.T) {
+	q := newShop(t)
+	id := enqueue(q, "Pay", invoice{42})
+	inside, ended, committed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	core, _ := observer.New(zapcore.WarnLevel)
+	o := untilEmpty()
+	o.Logger = zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "attempt did not complete" {
+			close(ended)
+		}
+		return nil
+	}))
+	w := jobs.NewWorker(q, o)
+	var left *jobs.Job[invoice]
+	jobs.Handle(w, "Pay", func(ctx context.Context, j *jobs.Job[invoice]) error {
+		left = j
+		go func() {
+			committed <- j.Commit(context.WithoutCancel(ctx), func(*sql.Tx) error {
+				close(inside)
+				<-ended
+				return errBoom
+			})
+		}()
+		<-inside
+		return jobs.Permanent(errors.New("left something behind"))
+	})
+	q.runUntilEmpty(w)
+	if err := expect(t, "the commit's end", committed); !errors.Is(err, errBoom) {
+		t.Errorf("commit: %v, want boom", err)
+	}
+	if err := left.Commit(t.Context(), paid(1)); !errors.Is(err, lease.ErrLost) {
+		t.Errorf("second commit: %v, want ErrLost", err)
+	}
+	row, history := q.ends(id, jobs.Failed)
+	if len(history) != 1 || history[0].Rejected != "" || row.Error != "left something behind" {
+		t.Errorf("in the end: %+v, %+v", row, history)
 	}
 }
 

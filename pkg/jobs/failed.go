@@ -26,6 +26,7 @@ func (r *run) failed(f Failure) {
 	}
 	select {
 	case r.failures <- f:
+		r.untold.Add(1)
 	default:
 		r.failing.Warn("the hook for failed jobs is behind: it is not told of all", zap.Int64("job", f.ID))
 	}
@@ -41,6 +42,7 @@ func (r *run) tellFailures(words context.Context) (wait func()) {
 		defer close(told)
 		for f := range r.failures {
 			if words.Err() == nil {
+				r.untold.Add(-1)
 				r.tell(words, f)
 			}
 		}
@@ -49,14 +51,10 @@ func (r *run) tellFailures(words context.Context) (wait func()) {
 		close(r.failures)
 		select {
 		case <-told:
-		case <-words.Done():
+		case <-words.Done(): // Run returns: what the hook needs may be closed after that
 		}
-		untold := 0
-		for range r.failures { // Run returns: what the hook needs may be closed after that
-			untold++
-		}
-		if untold > 0 {
-			r.log.Warn("the worker stops before its hook for failed jobs was told of all", zap.Int("untold", untold))
+		if untold := r.untold.Load(); untold > 0 {
+			r.log.Warn("the worker stops before its hook for failed jobs was told of all", zap.Int64("untold", untold))
 		}
 	}
 }

@@ -41,8 +41,8 @@ func (r *run) renewed(holding []Holding, asked time.Time) {
 	until, now := asked.Add(lease.Trust(r.opts.Lease)), time.Now()
 	for _, a := range r.held {
 		// A claim that the renewal did not cover; or, past its time, did not save.
-		if a.grant != nil && a.grant.until.After(now) {
-			until = earlier(until, a.grant.until)
+		if a.until.After(now) {
+			until = earlier(until, a.until)
 		}
 	}
 	r.vouch(until)

@@ -54,7 +54,7 @@ type ticker struct {
 
 // plan is how far a schedule has come.
 type plan struct {
-	row  ScheduleRow // as it was seen, or left, last
+	row  ScheduleRow // as it was seen last
 	spec Spec
 	next time.Time // the tick to come; later than the row's when those between had no jobs
 }
@@ -134,29 +134,26 @@ func (t *ticker) bring(ctx context.Context, rows []ScheduleRow) ([]ScheduleRow, 
 		Name: t.program.Name, Spec: t.program.Spec,
 		Zone: cmp.Or(t.program.Zone, "UTC"), Missed: cmp.Or(t.program.Missed, MissedSkip),
 	}}
-	i := slices.IndexFunc(rows, func(row ScheduleRow) bool { return row.Name == ours.Name })
-	if i >= 0 {
-		row := rows[i]
-		if row.Type != "" {
-			return nil, fmt.Errorf("schedule %s: a stored one has that name: remove it, or give the program's another", row.Name)
-		}
-		if row.Spec == ours.Spec && row.Zone == ours.Zone && row.Missed == ours.Missed {
-			return []ScheduleRow{row}, nil
-		}
+	var row ScheduleRow // as it is kept, if it is
+	if i := slices.IndexFunc(rows, func(s ScheduleRow) bool { return s.Name == ours.Name }); i >= 0 {
+		row = rows[i]
+	}
+	if row.Type != "" {
+		return nil, fmt.Errorf("schedule %s: a stored one has that name: remove it, or give the program's another", row.Name)
+	}
+	same := row.Spec == ours.Spec && row.Zone == ours.Zone
+	if same && row.Missed == ours.Missed {
+		return []ScheduleRow{row}, nil
 	}
 	spec, err := ParseSpec(ours.Spec, ours.Zone)
 	if err != nil {
 		return nil, err
 	}
-	now := t.now()
-	ours.NextAt = SecondsOf(spec.First(now))
-	if i >= 0 {
-		// Programs of two versions may lead in turns: neither is to begin its
-		// interval anew each time.
-		if row := rows[i]; spec.every > 0 || row.Spec == ours.Spec && row.Zone == ours.Zone {
-			ours.NextAt = row.NextAt
-		}
-		ours.Paused, ours.LastAt = rows[i].Paused, rows[i].LastAt
+	ours.Paused, ours.NextAt, ours.LastAt = row.Paused, row.NextAt, row.LastAt
+	// Programs of two versions may lead in turns: neither is to begin its interval
+	// anew each time.
+	if row.Name == "" || spec.every == 0 && !same {
+		ours.NextAt = SecondsOf(spec.First(t.now()))
 	}
 	if err := t.seat.Bring(ctx, t.held, ours); err != nil {
 		return nil, fmt.Errorf("schedule %s: %w", ours.Name, err)
@@ -203,18 +200,11 @@ func (t *ticker) tick(ctx context.Context, p *plan, now time.Time) error {
 		due.Last = ticks[len(ticks)-1]
 	}
 	err := t.seat.Tick(ctx, t.held, due, batch...)
-	switch {
-	case errors.Is(err, ErrChanged): // the next round sees how
+	if err == nil || errors.Is(err, ErrChanged) { // the next round sees what the row is now
 		p.next = next
 		return nil
-	case err != nil:
-		return err
 	}
-	p.next, p.row.NextAt = next, SecondsOf(next)
-	if len(batch) > 0 {
-		p.row.LastAt = SecondsOf(due.Last)
-	}
-	return nil
+	return err
 }
 
 // jobs is what the tick of that time enqueues.

@@ -178,14 +178,25 @@ func TestFailedHookIsWaitedFor(t *testing.T) {
 }
 
 // TestFailedHookStops proves that a hook which has not kept up when Run ends is
-// not called any more after that, and that the log says so.
+// not called any more after that, and that the log says so, whether or not it
+// heeds its context.
 func TestFailedHookStops(t *testing.T) {
+	t.Run("deaf", func(t *testing.T) { testFailedHookStops(t, false) })
+	t.Run("heeding", func(t *testing.T) { testFailedHookStops(t, true) })
+}
+
+func testFailedHookStops(t *testing.T, heeds bool) {
+	const untold = 500
 	q := newQueue(t, store.Options{})
 	core, logs := observer.New(zapcore.WarnLevel)
 	told, goOn, ended := make(chan int64, 9), make(chan struct{}), make(chan error, 9)
 	w := q.worker(q, jobs.WorkerOptions{MaxAttempts: 1, Drain: 100 * time.Millisecond, Logger: zap.New(core), Failed: func(ctx context.Context, f jobs.Failure) {
 		told <- f.ID
-		<-goOn
+		if heeds {
+			<-ctx.Done()
+		} else {
+			<-goOn
+		}
 		ended <- ctx.Err()
 	}})
 	jobs.Handle(w, "Fail", func(context.Context, *jobs.Job[string]) error { return errBoom })
@@ -194,15 +205,16 @@ func TestFailedHookStops(t *testing.T) {
 	if id := expect(t, "the first failure", told); id != first {
 		t.Errorf("told of job %d first, want %d", id, first)
 	}
-	for range 2 {
-		q.ends(enqueue(q, "Fail", "x"), jobs.Failed)
+	if _, err := jobs.EnqueueMany(t.Context(), q, "Fail", make([]string, untold)); err != nil {
+		t.Fatal(err)
 	}
+	q.eventually(fmt.Sprint(1+untold), `SELECT count(*) FROM sync_jobs WHERE status = 'failed'`)
 	stop()
 	close(goOn)
 	if err := expect(t, "the end of the only call", ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("its context: %v", err)
 	}
-	if left := logged(logs, "before its hook"); len(left) != 1 || left[0].ContextMap()["untold"] != int64(2) {
+	if left := logged(logs, "before its hook"); len(left) != 1 || left[0].ContextMap()["untold"] != int64(untold) {
 		t.Errorf("logged %+v", left)
 	}
 }

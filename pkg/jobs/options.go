@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -40,8 +41,7 @@ type WorkerOptions struct {
 	Listen string
 	// Middleware is around each attempt of each type, the first outermost. It may
 	// give the next one another payload (decrypted, say) and no other meta, sees the
-	// error (a snooze is ErrSnoozed), and lets
-	// a panic pass: none.
+	// error (a snooze is ErrSnoozed), and lets a panic pass: none.
 	Middleware []func(next Handler) Handler
 	// Failed is told of each job that failed for good, by its handler's outcome or
 	// because its worker died at the last attempt, in the process that wrote it
@@ -77,29 +77,18 @@ func (o WorkerOptions) Check() error {
 }
 
 func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
-	def := func(d *time.Duration, value time.Duration) {
-		if *d == 0 {
-			*d = value
-		}
-	}
-	def(&o.Lease, 30*time.Second)
-	def(&o.Drain, 30*time.Second)
-	def(&o.Poll, time.Second)
-	def(&o.RetryDelay, time.Minute)
-	if o.Concurrency == 0 {
-		o.Concurrency = 16
-	}
-	if o.MaxAttempts == 0 {
-		o.MaxAttempts = 3
-	}
+	o.Concurrency = cmp.Or(o.Concurrency, 16)
+	o.Lease = cmp.Or(o.Lease, 30*time.Second)
+	o.Drain = cmp.Or(o.Drain, 30*time.Second)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.MaxAttempts = cmp.Or(o.MaxAttempts, 3)
+	o.RetryDelay = cmp.Or(o.RetryDelay, time.Minute)
+	o.Logger = cmp.Or(o.Logger, zap.NewNop())
 	if len(o.Queues) == 0 {
 		o.Queues = []Queue{{Name: DefaultQueue}}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
 	}
 	switch {
 	case o.Concurrency < 0:
@@ -115,17 +104,18 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	case o.Timeout < 0:
 		return o, fmt.Errorf("timeout is %v: it can't be negative", o.Timeout)
 	}
-	names := make(map[string]bool)
+	queues := make(map[string]bool)
 	for _, q := range o.Queues {
-		switch {
-		case checkName("queue", q.Name) != nil:
-			return o, checkName("queue", q.Name)
-		case q.Slots < 0:
+		if err := checkName("queue", q.Name); err != nil {
+			return o, err
+		}
+		if q.Slots < 0 {
 			return o, fmt.Errorf("queue %s has %d slots: at least 1", q.Name, q.Slots)
-		case names[q.Name]:
+		}
+		if queues[q.Name] {
 			return o, fmt.Errorf("queue %s is named twice", q.Name)
 		}
-		names[q.Name] = true
+		queues[q.Name] = true
 	}
 	for i, m := range o.Middleware {
 		if m == nil {
@@ -143,6 +133,14 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 		}
 	}
 	return o, nil
+}
+
+// freeIn is how many slots are free in all of the pools.
+func freeIn(pools []Pool) (n int) {
+	for _, p := range pools {
+		n += p.Free
+	}
+	return n
 }
 
 // poolsOf are the pools of slots with all of them free: one that is shared,

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,14 +26,16 @@ type run struct {
 
 	mu      sync.Mutex
 	held    map[Ref]*attempt // until their outcome is handed in
-	trusted context.Context  // ends when the leases can't be trusted
-	slots   slots            // with the parents of the attempts' contexts, below trusted
-	vouched time.Time        // until when the guard was told to trust them
+	slots   slots            // with the parents of the attempts' contexts, which end when the leases can't be trusted
+	vouched time.Time        // until when the guard was told to trust the leases
+	expires time.Time        // when expiry fires; zero: it need not
+	expiry  *time.Timer      // calls expire
 
 	crew     *crew
 	turning  atomic.Bool   // a Turn is under way
 	calm     atomic.Bool   // as of the last Reap: no job runs anywhere, and none will without a commit, of which Changes tells
 	failures chan Failure  // to be told to the hook, if there is one
+	untold   atomic.Int64  // how many it was not told of yet
 	asked    chan struct{} // whether the turn loop comes round
 	changes  chan struct{} // somebody committed: jobs may have been taken away
 	stir     chan struct{} // the same: jobs may be running
@@ -44,10 +47,10 @@ type run struct {
 // failingEvery is how often the same failure is logged: a full disk lasts.
 const failingEvery = 5 * time.Second
 
-func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
+func newRun(w *Worker, seat Seat, opts WorkerOptions) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	r := &run{
-		seat: seat, opts: opts, handlers: handlers, log: log, began: time.Now(),
+		seat: seat, opts: opts, handlers: make(map[string]handler), asked: w.asked, log: log, began: time.Now(),
 		failing: log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, failingEvery, 1, 0)
 		})),
@@ -57,13 +60,17 @@ func newRun(seat Seat, opts WorkerOptions, handlers map[string]handler) *run {
 		freed:   make(chan struct{}, 1),
 		gone:    make(chan struct{}),
 	}
+	for jobType, h := range w.handlers {
+		r.handlers[jobType] = h.around(opts.Middleware)
+	}
 	r.crew = newCrew(r.work)
+	r.expiry = time.AfterFunc(math.MaxInt64, r.expire)
 	return r
 }
 
 // run works until ctx ends or the store is gone, then drains. Three contexts
 // end one after the other: ctx stops the claims; handling, Drain later, the
-// handlers; words, a second later still, what is said to the store.
+// handlers; words, lastWords later still, what is said to the store.
 func (r *run) run(ctx context.Context, pools []Pool) error {
 	words, hush := context.WithCancel(context.WithoutCancel(ctx))
 	defer hush()
@@ -72,34 +79,30 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 
-	kept := r.keep(handling, time.Now())
+	stopTimer := context.AfterFunc(ctx, func() {
+		if after(max(r.opts.Drain, 0), words.Done()) {
+			interrupt(ErrDraining)
+			if after(lastWords, words.Done()) {
+				hush()
+			}
+		}
+	})
+	defer stopTimer()
+	defer r.expiry.Stop()
+
+	waitTold := func() {} // before anything can fail
+	if r.opts.Failed != nil {
+		waitTold = r.tellFailures(words)
+	}
+	trusted, stopKeeping := r.keep(handling, time.Now())
 	var upkeep sync.WaitGroup
-	upkeep.Go(func() { r.renewals(handling, kept) })
+	upkeep.Go(func() { r.renewals(handling, trusted, stopKeeping) })
 	upkeep.Go(func() { r.reaps(handling) })
 	upkeep.Go(func() { r.losses(handling) })
 	upkeep.Go(func() { r.watch(handling) })
 	if !r.opts.UntilEmpty {
 		upkeep.Go(func() { r.leads(leading) })
 	}
-	waitTold := func() {}
-	if r.opts.Failed != nil {
-		waitTold = r.tellFailures(words)
-	}
-	done := make(chan struct{})
-	var timer sync.WaitGroup
-	timer.Go(func() {
-		select {
-		case <-ctx.Done(): // of some contexts never
-		case <-done:
-			return
-		}
-		if after(max(r.opts.Drain, 0), done) {
-			interrupt(ErrDraining)
-			if after(lastWords, done) {
-				hush()
-			}
-		}
-	})
 
 	err := (&turns{run: r, want: Want{
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
@@ -110,8 +113,6 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	interrupt(ErrDraining)
 	upkeep.Wait()
 	waitTold()
-	close(done)
-	timer.Wait()
 	return err
 }
 

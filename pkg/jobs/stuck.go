@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/pprof"
-	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +100,7 @@ func (r *run) stuck(now time.Time) (n int) {
 	var news []*attempt
 	for _, a := range r.held {
 		switch {
-		case !a.ignores():
+		case !a.runs() || a.ctx.Err() == nil:
 		case a.ignoring.IsZero():
 			a.ignoring = now
 		case now.Sub(a.ignoring) >= stuckAfter:
@@ -119,13 +118,4 @@ func (r *run) stuck(now time.Time) (n int) {
 			zap.NamedError("cause", context.Cause(a.ctx)), zap.String("stack", r.slots.stacks(a.slot)))
 	}
 	return n
-}
-
-// behind are the jobs whose handlers still run, sorted.
-func (r *run) behind() (ids []int64) {
-	for _, h := range r.live() {
-		ids = append(ids, h.ID)
-	}
-	slices.Sort(ids)
-	return ids
 }

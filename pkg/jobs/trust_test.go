@@ -354,3 +354,54 @@ func TestStaleClaim(t *testing.T) {
 		t.Errorf("in the end: %+v, %v", row, history)
 	}
 }
+
+// TestUncoveredClaimEnds proves that a handler's context ends when the lease of its
+// claim can't be trusted any more, where the last renewal that succeeded had begun
+// after the claim and does not cover it: before those that it does cover.
+func TestUncoveredClaimEnds(t *testing.T) {
+	const ttl = 3 * time.Second
+	q := newQueue(t, store.Options{})
+	s := &slow{Store: q.Store, claimed: make(chan time.Time), turn: make(chan struct{}), renew: make(chan struct{})}
+	w := q.worker(s, jobs.WorkerOptions{Lease: ttl})
+	started, ended := make(chan struct{}), make(chan string, 2)
+	jobs.Handle(w, "Send", func(ctx context.Context, j *jobs.Job[string]) error {
+		if j.Token > 1 {
+			return nil
+		}
+		started <- struct{}{}
+		<-ctx.Done()
+		if cause := context.Cause(ctx); !errors.Is(cause, lease.ErrLost) {
+			t.Errorf("%s: %v, want ErrLost", j.Payload, cause)
+		}
+		ended <- j.Payload
+		return ctx.Err()
+	})
+	q.start(w)
+	enqueue(q, "Send", "covered")
+	expect(t, "the handler's start", started)
+
+	s.renews.Store(true)
+	expect(t, "a renewal", s.claimed)
+	s.renew <- struct{}{} // the next is a while away
+	s.renews.Store(false)
+	s.holds.Store(true)
+	enqueue(q, "Send", "uncovered")
+	asked := expect(t, "the claim", s.claimed)
+	s.renews.Store(true)
+	if renewal := expect(t, "a renewal", s.claimed); renewal.Before(asked) {
+		t.Fatal("the renewal came first")
+	}
+	s.holds.Store(false)
+	s.renews.Store(false)
+	close(s.turn)
+	expect(t, "the handler's start", started)
+	free := q.block() // no renewal succeeds after this one
+	s.renew <- struct{}{}
+	for _, want := range []string{"uncovered", "covered"} {
+		if got := expect(t, "the interruption", ended); got != want {
+			t.Errorf("%s was interrupted, want %s", got, want)
+		}
+	}
+	free()
+	q.eventually("2", `SELECT count(*) FROM sync_jobs WHERE status = 'completed' AND attempts = 1`)
+}

@@ -62,7 +62,7 @@ func (t *turns) loop(claiming, words context.Context) error {
 			t.leaveBehind()
 			return nil
 		}
-		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !t.stopping && t.free() > 0) {
+		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !t.stopping && freeIn(t.want.Pools) > 0) {
 			empty, err := t.take(words)
 			if err != nil || empty {
 				return err
@@ -76,7 +76,12 @@ func (t *turns) loop(claiming, words context.Context) error {
 // leaveBehind says what a worker did not get done before it ends.
 func (t *turns) leaveBehind() {
 	if t.running > 0 {
-		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", t.behind()))
+		var ids []int64
+		for _, h := range t.live() {
+			ids = append(ids, h.ID)
+		}
+		slices.Sort(ids)
+		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", ids))
 	}
 	if n := len(t.outcomes); n > 0 {
 		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
@@ -96,14 +101,6 @@ func (t *turns) collect(now bool) {
 		}
 		t.outcomes = append(t.outcomes, e.outcome)
 	}
-}
-
-func (t *turns) free() int {
-	n := 0
-	for _, p := range t.want.Pools {
-		n += p.Free
-	}
-	return n
 }
 
 // ask says what the turn is to do, as of now.
@@ -144,16 +141,12 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 		return false, nil
 	}
 
-	free := t.free()
+	free := freeIn(t.want.Pools)
 	if len(turn.Claimed) > 0 {
 		t.crew.start(t.hold(turn.Claimed, asked))
 	}
-	t.running += len(turn.Claimed)
-	for _, c := range turn.Claimed {
-		t.want.Pools[poolOf(t.want.Pools, c.Queue)].Free--
-	}
 	// As many as were asked for: there may be more.
-	t.look = free > 0 && t.free() == 0
+	t.look = free > 0 && freeIn(t.want.Pools) == 0
 	t.delayed = turn.Next > 0
 	t.next = t.poll()
 	if t.delayed {
@@ -180,7 +173,7 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	defer timer.Stop()
 	select {
 	case <-t.crew.news:
-	case <-t.heeded(t.free() == 0):
+	case <-t.heeded(freeIn(t.want.Pools) == 0):
 		t.changed()
 	case <-t.gone:
 	case <-t.asked:

@@ -17,36 +17,32 @@ const (
 	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
 )
 
-// keep starts the renewals of what is held, and makes their context the parent
-// of the attempts that start from now on. A new start trusts the leases from
+// keep starts the renewals of what is held, and makes their context, which it returns,
+// the parent of the attempts that start from now on. A new start trusts the leases from
 // since on: those that were granted before are covered by the context before.
-func (r *run) keep(handling context.Context, since time.Time) (stop func()) {
-	trusted, stop := lease.Keep(handling, since, r.opts.Lease, r.renew)
+func (r *run) keep(handling context.Context, since time.Time) (trusted context.Context, stop func()) {
+	trusted, stop = lease.Keep(handling, since, r.opts.Lease, r.renew)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trusted = trusted
 	r.slots.under(trusted)
 	r.vouch(time.Now()) // the end of what ran under the context before
 	r.vouch(since.Add(lease.Trust(r.opts.Lease)))
-	return stop
+	return trusted, stop
 }
 
 // renewals starts anew each time the leases could not be trusted any more, as
 // jobs that are claimed after that are as good as any. It renews at once then:
 // handlers that take their time to end still hold their jobs, and whoever takes
 // ended leases waits for nobody for long.
-func (r *run) renewals(handling context.Context, stop func()) {
+func (r *run) renewals(handling, trusted context.Context, stop func()) {
 	for {
-		r.mu.Lock()
-		trusted := r.trusted
-		r.mu.Unlock()
 		<-trusted.Done()
 		stop()
 		if handling.Err() != nil {
 			return
 		}
 		r.failing.Error("leases could not be renewed in time: running jobs are interrupted", zap.Error(context.Cause(trusted)))
-		stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3))
+		trusted, stop = r.keep(handling, time.Now().Add(-r.opts.Lease/3)) //nolint:fatcontext // not below the last one
 	}
 }
 
@@ -64,6 +60,27 @@ func (r *run) renew(ctx context.Context) error {
 	}
 	r.renewed(holding, asked)
 	return nil
+}
+
+// expire loses the attempts that no renewal has covered since they were claimed and
+// whose leases can't be trusted any more.
+func (r *run) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expires = time.Time{}
+	now := time.Now()
+	for _, a := range r.held {
+		switch {
+		case a.until.IsZero():
+		case !a.until.After(now):
+			a.lose()
+		case r.expires.IsZero() || a.until.Before(r.expires):
+			r.expires = a.until
+		}
+	}
+	if !r.expires.IsZero() {
+		r.expiry.Reset(r.expires.Sub(now))
+	}
 }
 
 // losses looks, after others have committed, whether jobs were taken away.
@@ -93,8 +110,10 @@ func (r *run) losses(ctx context.Context) {
 
 // lose interrupts the handlers of jobs that are no longer held.
 func (r *run) lose(lost []Ref) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, ref := range lost {
-		if a := r.attempt(ref); a != nil && a.lose() {
+		if a := r.held[ref]; a != nil && a.lose() {
 			r.log.Warn("job lost: its handler is interrupted", zap.Int64("job", ref.ID), zap.Int64("token", ref.Token))
 		}
 	}
@@ -145,12 +164,6 @@ func (r *run) reaps(ctx context.Context) {
 			}
 		}
 	}
-}
-
-func (r *run) attempt(ref Ref) *attempt {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.held[ref]
 }
 
 func (r *run) holding() (list []Holding) {

@@ -17,10 +17,10 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// hold makes attempts of what was claimed. Their leases were asked for at asked, which
-// may be long ago: the process may have been stopped, or the file locked. Until a
-// renewal has covered them, that is what is trusted; where it may end before the next
-// renewal, they are given back, and no handler sees them.
+// hold makes attempts of what was claimed, each in a slot. Their leases were asked for
+// at asked, which may be long ago: the process may have been stopped, or the file
+// locked. Until a renewal has covered them, that is what is trusted; where it may end
+// before the next renewal, they are given back, and no handler sees them.
 func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -32,12 +32,17 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	if !stale && until.Before(t.vouched) {
 		t.vouch(until)
 	}
-	g := &grant{until: until, attempts: len(claimed)}
-	g.timer = time.AfterFunc(trusted, func() { t.expire(g) })
+	if t.expires.IsZero() { // else earlier claims expire before these
+		t.expires = until
+		t.expiry.Reset(trusted)
+	}
 	for _, c := range claimed {
+		pool := poolOf(t.want.Pools, c.Queue)
+		t.want.Pools[pool].Free--
+		t.running++
 		slot, parent := t.slots.take(c.Type)
 		ctx, cancel := cancellable(parent, c.Timeout)
-		a := &attempt{Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), slot: slot, ctx: ctx, cancel: cancel, grant: g}
+		a := &attempt{Claimed: c, seat: t.seat, pool: pool, slot: slot, ctx: ctx, cancel: cancel, until: until}
 		if stale {
 			cancel(lease.ErrLost)
 		}
@@ -83,13 +88,12 @@ func (r *run) work(a *attempt) {
 
 func (r *run) settle(a *attempt, err error, started time.Time) {
 	e := ending{pool: a.pool}
-	retry, after := r.retry(a, err)
-	e.outcome, e.last = a.outcome(err, retry, after)
+	e.outcome, e.last = a.conclude(r.verdict(a, err), ended) // false: Job.Commit has said it
 	a.cancel(nil)
 	r.logEnd(a, e.outcome, started)
 
 	r.mu.Lock()
-	a.leaveGrant()
+	a.until = time.Time{}
 	if !e.last {
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
@@ -98,27 +102,65 @@ func (r *run) settle(a *attempt, err error, started time.Time) {
 	r.crew.ends(e)
 }
 
-// retry is what holds for the job's retries, and after is how long it waits for the
-// next one: as the operator says, or the handler, or the worker's options. Zero where
-// it did not fail.
-func (r *run) retry(a *attempt, err error) (p RetryPolicy, after time.Duration) {
+// verdict is what the handler's error means for the job.
+func (r *run) verdict(a *attempt, err error) Outcome {
 	if err == nil {
-		return p, 0
+		return Outcome{Status: Completed}
 	}
-	p = a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
-	after = p.wait(a.Attempt)
+	o := Outcome{Status: Pending}
+	cause := context.Cause(a.ctx)
+	_, permanent := errors.AsType[permanentError](err)
+	again, said := errors.AsType[retryError](err)
+	switch {
+	case permanent:
+		o.Status = Failed
+	case said && again.uncounted:
+		o.Delay, o.Uncounted = again.delay, true
+	case errors.Is(cause, ErrDraining):
+		o.Uncounted = true
+	case errors.Is(cause, lease.ErrLost):
+		// Interrupted by us, not by its own fault, as far as we know: where it was
+		// given back before, it waits. Where another does hold the job, the token
+		// has this refused.
+		o.Uncounted = true
+		if int(a.Token) > a.Attempt {
+			o.Delay = r.retry(a).wait(1)
+		}
+	case a.Attempt >= a.MaxAttempts:
+		o.Status = Failed
+	case said:
+		o.Delay = again.delay
+	default:
+		o.Delay = r.backoff(a, err)
+	}
+	if errors.Is(cause, ErrTimeout) { // the handler's own error need not tell
+		err = fmt.Errorf("timed out after %v: %w", a.Timeout, err)
+	}
+	if !o.Uncounted {
+		o.Error = clip(err.Error())
+	}
+	return o
+}
+
+// retry is what holds for the job's retries: as the operator says, or the handler,
+// or the worker's options.
+func (r *run) retry(a *attempt) RetryPolicy {
+	return a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
+}
+
+// backoff is how long the job waits after an attempt that failed.
+func (r *run) backoff(a *attempt, err error) (wait time.Duration) {
+	wait = r.retry(a).wait(a.Attempt)
 	backoff := r.handlers[a.Type].defaults.Backoff
-	var permanent permanentError
-	var said retryError
-	if backoff == nil || a.Retry.Delay != 0 || errors.As(err, &permanent) || errors.As(err, &said) {
-		return p, after
+	if backoff == nil || a.Retry.Delay != 0 {
+		return wait
 	}
 	defer func() {
 		if why := recover(); why != nil {
 			r.log.Error("backoff function panicked: the usual delay holds", zap.String("type", a.Type), zap.Any("panic", why))
 		}
 	}()
-	return p, max(0, backoff(a.Attempt, err))
+	return max(0, backoff(a.Attempt, err))
 }
 
 func (r *run) logEnd(a *attempt, o Outcome, started time.Time) {

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,22 +36,21 @@ func NewWorker(store Store, opts WorkerOptions) *Worker {
 
 func (w *Worker) handle(jobType string, defaults []Policy, run func(context.Context, *attempt, []byte) error) {
 	h := handler{run: run}
-	if len(defaults) > 0 {
+	_, twice := w.handlers[jobType]
+	var wrong error
+	switch {
+	case jobType == "":
+		wrong = errors.New("a handler's job type is empty")
+	case twice:
+		wrong = fmt.Errorf("job type %q has two handlers", jobType)
+	case len(defaults) > 1:
+		wrong = fmt.Errorf("job type %q has two policies: want one", jobType)
+	case len(defaults) == 1:
 		h.defaults = defaults[0]
-		if err := checkDefaults(jobType, h.defaults); err != nil && w.err == nil {
-			w.err = err
-		}
-	}
-	if len(defaults) > 1 && w.err == nil {
-		w.err = fmt.Errorf("job type %q has two policies: want one", jobType)
-	}
-	if _, ok := w.handlers[jobType]; ok && w.err == nil {
-		w.err = fmt.Errorf("job type %q has two handlers", jobType)
-	}
-	if jobType == "" && w.err == nil {
-		w.err = errors.New("a handler's job type is empty")
+		wrong = checkDefaults(jobType, h.defaults)
 	}
 	w.handlers[jobType] = h
+	w.err = cmp.Or(w.err, wrong)
 }
 
 // Types are the job types that have a handler, sorted.
@@ -73,10 +73,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	pools, queues := poolsOf(opts)
-	slots := 0
-	for _, p := range pools {
-		slots += p.Free
-	}
+	slots := freeIn(pools)
 	who := Info{
 		Host: host, PID: os.Getpid(), Concurrency: slots,
 		Types: w.Types(), Queues: queues, Listen: opts.Listen, Policies: make(map[string]Policy),
@@ -94,12 +91,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	handlers := make(map[string]handler)
-	for jobType, h := range w.handlers {
-		handlers[jobType] = h.around(opts.Middleware)
-	}
-	r := newRun(seat, opts, handlers)
-	r.asked = w.asked
+	r := newRun(w, seat, opts)
 	if opts.Joined != nil {
 		opts.Joined()
 	}

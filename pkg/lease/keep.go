@@ -25,14 +25,13 @@ const retryPause = 200 * time.Millisecond
 // way any more. It must be called, and may be called again.
 func Keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(context.Context) error) (kept context.Context, stop func()) {
 	kept, cancel := context.WithCancelCause(ctx)
-	k := &keeper{ttl: ttl, renew: renew, cancel: cancel, since: since}
 	// A timer of its own: renew may not come back in time.
-	k.end = time.AfterFunc(time.Until(k.trust()), func() { cancel(ErrLost) })
+	end := time.AfterFunc(time.Until(since.Add(Trust(ttl))), func() { cancel(ErrLost) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer k.end.Stop()
-		cancel(k.run(kept))
+		defer end.Stop()
+		cancel(renewals(kept, since, ttl, renew, end))
 	}()
 	return kept, func() {
 		cancel(context.Canceled)
@@ -40,20 +39,11 @@ func Keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(co
 	}
 }
 
-type keeper struct {
-	ttl    time.Duration
-	renew  func(context.Context) error
-	cancel context.CancelCauseFunc
-	since  time.Time   // when the last success was asked for
-	end    *time.Timer // ends the context at the trust deadline
-}
-
-func (k *keeper) trust() time.Time { return k.since.Add(Trust(k.ttl)) }
-
-// run renews until the context ends, and returns why the lease is no longer
-// trusted.
-func (k *keeper) run(ctx context.Context) error {
-	wait := time.Until(k.since.Add(k.ttl / 3))
+// renewals go on until the context ends. It moves the end of the trust on with
+// each, and returns why the lease is no longer trusted.
+func renewals(ctx context.Context, since time.Time, ttl time.Duration, renew func(context.Context) error, end *time.Timer) error {
+	trust := since.Add(Trust(ttl))
+	wait := time.Until(since.Add(ttl / 3))
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,24 +54,24 @@ func (k *keeper) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !start.Before(k.trust()):
+		case !start.Before(trust):
 			return ErrLost // the timer is about to say so
 		}
-		attempt, cancel := context.WithDeadline(ctx, k.trust())
-		err := k.renew(attempt)
+		attempt, cancel := context.WithDeadline(ctx, trust)
+		err := renew(attempt)
 		cancel()
 		switch {
 		case err == nil:
-			k.since = start
-			k.end.Reset(time.Until(k.trust()))
-			wait = time.Until(start.Add(k.ttl / 3))
+			trust = start.Add(Trust(ttl))
+			end.Reset(time.Until(trust))
+			wait = time.Until(start.Add(ttl / 3))
 		case errors.Is(err, ErrLost):
 			return err
-		case !time.Now().Before(k.trust()):
+		case !time.Now().Before(trust):
 			return errors.Join(ErrLost, err)
 		default:
 			// Sooner than after a success: a short hiccup is to cost little trust.
-			wait = min(k.ttl/30, retryPause, time.Until(k.trust()))
+			wait = min(ttl/30, retryPause, time.Until(trust))
 		}
 	}
 }

@@ -2,8 +2,6 @@ package jobstest
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -102,11 +100,11 @@ func (s *seat) turnOf(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 		best.Types, best.Pools = []string{row.Type}, []jobs.Pool{{Queues: []string{row.Queue}, Free: 1}}
 	}
 	// Of its type and queue it is the best while this lasts.
-	if err := s.prioritize(ctx, math.MaxInt64, row.Priority); err != nil {
+	if err := s.prioritize(ctx, math.MaxInt64); err != nil {
 		return jobs.Turn{}, err
 	}
 	turn, err := s.Seat.Turn(ctx, narrowed)
-	if e := s.prioritize(context.WithoutCancel(ctx), row.Priority, math.MaxInt64); e != nil {
+	if e := s.prioritize(context.WithoutCancel(ctx), row.Priority); e != nil {
 		s.q.t.Error(e) // what was claimed is to run all the same
 	}
 	for i := range turn.Claimed {
@@ -119,16 +117,7 @@ func (s *seat) turnOf(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 }
 
 // prioritize changes the priority of the only job.
-func (s *seat) prioritize(ctx context.Context, to, from int) error {
-	return s.q.Write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE sync_jobs SET priority = ? WHERE id = ? AND priority = ?`, to, s.only, from)
-		if err != nil {
-			return err
-		}
-		n, err := done.RowsAffected()
-		if err == nil && n != 1 {
-			err = fmt.Errorf("job %d: somebody else has changed its priority", s.only)
-		}
-		return err
-	})
+func (s *seat) prioritize(ctx context.Context, to int) error {
+	_, err := s.q.Change(ctx, jobs.Filter{IDs: []int64{s.only}}, jobs.Change{Verb: jobs.Prioritize, Priority: to})
+	return err
 }
