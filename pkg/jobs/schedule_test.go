@@ -197,7 +197,7 @@ func sequence(ticks ...tick) func(context.Context) ([]jobs.New, error) {
 // have, whoever leads by then.
 func TestScheduleClockSetBack(t *testing.T) {
 	q := newQueue(t, store.Options{})
-	const every, soon = time.Hour, 200 * time.Millisecond
+	const every, soon = time.Hour, 2 * time.Second // the leader is to be there before
 	q.exec(`INSERT INTO sync_schedules (name, next_at) VALUES ('hourly', ?)`, float64(jobs.SecondsOf(time.Now().Add(3*every+soon))))
 	ticked := make(chan struct{})
 	w := q.worker(q, jobs.WorkerOptions{Schedules: []jobs.Schedule{{Name: "hourly", Spec: "@every 1h",
