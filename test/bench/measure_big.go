@@ -50,6 +50,7 @@ func big(ctx context.Context, b *bench, g *group) error {
 	}
 	g.add(median(fmt.Sprintf("stats, and %s finished", short(b.Finished)), t, "ms").atMost(1000))
 
+	var longest time.Duration
 	for round := range b.Rounds {
 		for i, n := range finished {
 			worked := func(db string) error {
@@ -68,7 +69,9 @@ func big(ctx context.Context, b *bench, g *group) error {
 			if n == 0 {
 				err = b.with(ctx, b.BigJobs, worked)
 			} else {
-				err = worked(files[i])
+				var held time.Duration
+				held, err = holding(files[i], func() error { return worked(files[i]) })
+				longest = max(longest, held)
 			}
 			if err != nil {
 				return fmt.Errorf("round %d, %d finished: %w", round+1, n, err)
@@ -82,33 +85,42 @@ func big(ctx context.Context, b *bench, g *group) error {
 	}
 	g.add(ratio("throughput, empty / big file", rates[0], rates[2]).atMost(1.25),
 		median("claim p99, empty file", waits[0], "ms"), median("claim p99, big file", waits[2], "ms"),
-		ratio("claim p99, big / empty file", waits[2], waits[0]).atMost(1.25))
+		ratio("claim p99, big / empty file", waits[2], waits[0]).atMost(1.25),
+		heldFor("longest hold of the write lock", longest))
 	g.Picture = &picture{
 		Title: "No-op jobs a second over the jobs that are finished in the file", X: "finished jobs", Y: "jobs/s", Lines: []line{ours},
 	}
-	return b.prune(ctx, files[2], g)
+	if err := b.prune(ctx, files[2], g); err != nil {
+		return err
+	}
+	return b.comeDue(ctx, g)
 }
 
-// prune is how long a prune keeps others from writing, as one of them sees it.
+// heldFor is a hold of the write lock beside its goal.
+func heldFor(name string, longest time.Duration) figure {
+	if !seesLocks {
+		return notMeasured(name, "locks can be looked at on Linux alone")
+	}
+	return number(name, float64(longest.Microseconds())/1e3, "ms").atMost(50)
+}
+
+// prune is how long a prune keeps others from writing.
 func (b *bench) prune(ctx context.Context, db string, g *group) error {
 	q, err := store.Open(ctx, db)
 	if err != nil {
 		return err
 	}
 	defer q.Close()
-	f, err := startFleet(ctx, 1, role{Kind: "locker", DB: db})
-	if err != nil {
-		return err
-	}
 	most := min(b.Prune, b.Finished)
-	begin := time.Now()
-	// finishedSQL has the nth end in second n.
-	came, err := q.Change(ctx, jobs.Filter{EndedBefore: time.Unix(int64(most)+1, 0)}, jobs.Change{Verb: jobs.Delete})
-	if err != nil {
+	var came jobs.Changed
+	var took time.Duration
+	longest, err := holding(db, func() (err error) {
+		begin := time.Now()
+		// finishedSQL has the nth end in second n.
+		came, err = q.Change(ctx, jobs.Filter{EndedBefore: time.Unix(int64(most)+1, 0)}, jobs.Change{Verb: jobs.Delete})
+		took = time.Since(begin)
 		return err
-	}
-	took := time.Since(begin)
-	reports, err := f.finish()
+	})
 	if err != nil {
 		return err
 	}
@@ -116,8 +128,30 @@ func (b *bench) prune(ctx context.Context, db string, g *group) error {
 		return fmt.Errorf("pruned %d jobs in place of %d", came.Count, most)
 	}
 	g.add(number(fmt.Sprintf("prune of %s", short(most)), float64(most)/took.Seconds(), "jobs/s"),
-		number("its longest hold of the write lock", float64(reports[0].Longest.Microseconds())/1e3, "ms").atMost(50))
+		heldFor("its longest hold of the write lock", longest))
 	return nil
+}
+
+// comeDue is how a worker fares where a backlog of delayed jobs has come due at once, in
+// another order than they were enqueued.
+func (b *bench) comeDue(ctx context.Context, g *group) error {
+	n := 2 * b.Backlog
+	return b.with(ctx, 0, func(db string) error {
+		if err := raw(db, pending(n, noop, 0, "1000 + n * 7919 % 1000003", 0)); err != nil {
+			return err
+		}
+		var r report
+		longest, err := holding(db, func() (err error) {
+			r, err = alone(ctx, role{Kind: "worker", DB: db, Slots: 50, Jobs: b.BigJobs})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		g.add(number(fmt.Sprintf("throughput as %s come due at once", short(n)), r.rate(), "jobs/s"),
+			heldFor("longest hold of the write lock then", longest))
+		return once(db, r.Jobs)
+	})
 }
 
 // statsTime is what the numbers of enqueuer stats take.

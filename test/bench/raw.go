@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -139,37 +138,4 @@ func foreigner(r role, s stage, conn *sqlite3.Conn) (report, error) {
 		err := conn.Exec(`INSERT INTO sync_jobs (job_type, payload) VALUES ('` + noop + `', '0')`)
 		return conn.LastInsertRowID(), err
 	})
-}
-
-// locker takes the write lock and lets go of it, over and over, and reports how
-// long others have kept it waiting at the most.
-func locker(_ role, s stage, conn *sqlite3.Conn) (out report, err error) {
-	over := make(chan error, 1)
-	s.ready()
-	go func() { over <- s.over() }()
-	tick := time.NewTicker(200 * time.Microsecond) // SQLite's own busy handler sleeps up to 100 ms
-	defer tick.Stop()
-	if err := conn.BusyTimeout(0); err != nil {
-		return out, err
-	}
-	for since := time.Now(); ; {
-		switch err := conn.Exec(`BEGIN IMMEDIATE`); {
-		case err == nil:
-			out.Longest = max(out.Longest, time.Since(since))
-			if err := conn.Exec(`ROLLBACK`); err != nil {
-				return out, err
-			}
-			since = time.Time{}
-		case !errors.Is(err, sqlite3.BUSY):
-			return out, err
-		}
-		select {
-		case err := <-over:
-			return out, err
-		case <-tick.C:
-		}
-		if since.IsZero() {
-			since = time.Now()
-		}
-	}
 }

@@ -37,9 +37,8 @@ type report struct {
 	// At says when something happened to a job, by its id, in nanoseconds of the
 	// kernel's monotonic clock, which all processes share: its handler began, or its
 	// enqueue returned.
-	At      map[int64]int64         `json:",omitempty"`
-	Took    map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, of an idle worker
-	Longest time.Duration           // wait for the write lock
+	At   map[int64]int64         `json:",omitempty"`
+	Took map[int64]time.Duration `json:",omitempty"` // the claim's transaction from its begin on, of an idle worker
 }
 
 // stage is where a role is played: a process's standard streams.
@@ -102,7 +101,6 @@ func play(r role, stdin io.Reader, stdout io.Writer) error {
 		"insert":    onFile(inserts),
 		"producer":  onStore(producer),
 		"foreigner": onFile(foreigner),
-		"locker":    onFile(locker),
 	}
 	part := parts[r.Kind]
 	if part == nil {

@@ -35,7 +35,7 @@ const (
 // puts point.At there. Those between BEGIN and the end of COMMIT hold the write
 // lock. The one in a handler is in the handlers of role_test.go.
 var points = map[string]patch{
-	"before the claim":               {turnFile, "if turn.Next, err = t.promote(); err != nil {", "point.At(%q)\n		if turn.Next, err = t.promote(); err != nil {"},
+	"before the claim":               {turnFile, "if turn.Next, err = t.promote(claims); err != nil {", "point.At(%q)\n		if turn.Next, err = t.promote(claims); err != nil {"},
 	"in the claim":                   {turnFile, "		turn.Next = sooner(turn.Next", "		point.At(%q)\n		turn.Next = sooner(turn.Next"},
 	"after the claim":                {turnFile, "	slices.SortFunc(turn.Claimed, byOrder)", "	if len(turn.Claimed) > 0 {\n		point.At(%q)\n	}\n	slices.SortFunc(turn.Claimed, byOrder)"},
 	"in the finish":                  {turnFile, "		if t.again {\n			for _, c := range made {", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			for _, c := range made {"},

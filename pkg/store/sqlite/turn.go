@@ -64,7 +64,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 		if len(claims) == 0 {
 			return nil
 		}
-		if turn.Next, err = t.promote(); err != nil {
+		if turn.Next, err = t.promote(claims); err != nil {
 			return err
 		}
 		all, gates, err := readGates(t.conn, claims, t.now)
@@ -90,26 +90,41 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	return turn, nil
 }
 
-// A bite of delayed jobs is promoted at a time, until all that have come due
-// are or until others have waited long enough for the write lock.
+// Delayed jobs are promoted a bite at a time: all that have come due, if that is
+// possible before others have waited long enough for the write lock. Of a larger
+// backlog each turn from then on promotes as many as it may claim, until there was
+// nothing to promote for a while.
 const (
 	promoteBite = 100
 	promoteTime = 10 * time.Millisecond
+	promoteRest = time.Second
 )
 
 // promote marks the pending jobs whose time has come as due, which is what a
 // claim sees, and returns nextDue of the others. It orders nothing: a backlog of a
 // million delayed jobs costs the claim one look at an index.
-func (t *tx) promote() (next time.Duration, err error) {
-	for start := time.Now(); ; {
+func (t *tx) promote(claims []claim) (next time.Duration, err error) {
+	var enough, promoted int64
+	for _, c := range claims {
+		enough += int64(c.free)
+	}
+	start := time.Now()
+	backlog := start.Sub(t.promoted) < promoteRest
+	for {
 		next, due, err := nextDue(t.conn, t.now)
 		if err != nil || !due {
 			return next, err
 		}
-		if _, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
+		n, err := t.exec(`UPDATE sync_jobs SET due = 1 WHERE id IN (
 			SELECT id FROM sync_jobs WHERE status = 'pending' AND due = 0 AND run_at <= ? ORDER BY run_at LIMIT ? + 0)`, // a sum: see bestFirst
-			t.now, promoteBite); err != nil || time.Since(start) > promoteTime {
-			return next, err // the next turn goes on
+			t.now, promoteBite)
+		if err != nil {
+			return 0, err
+		}
+		promoted += n
+		t.promoted = time.Now()
+		if t.promoted.Sub(start) > promoteTime || backlog && promoted >= enough {
+			return next, nil // the next turn goes on
 		}
 	}
 }

@@ -64,6 +64,8 @@ type tx struct {
 	mono  int64   // lease clock, ms
 	again bool    // a commit of this operation failed, and may have happened
 	room  *room   // for pending jobs; nil until somebody asks
+
+	promoted time.Time // when the last bite was
 }
 
 func newWriter(db *DB) (*writer, error) {
