@@ -32,21 +32,23 @@ type attempt struct {
 
 	mu       sync.Mutex
 	state    attemptState
-	lost     bool // while committing
+	lost     bool // lose was called while committing
 	result   []byte
 	progress *Progress // not yet written
 }
 
+// attemptState only goes up, but for a Commit that failed, which leads back to handling.
+// committed is the last: that the handler returns after it changes nothing.
 type attemptState int
 
 const (
 	handling   attemptState = iota
 	committing              // inside Job.Commit: whether the job is still ours is being decided
-	ended                   // its handler has returned
-	settled                 // its outcome was accepted by Job.Commit
+	ended                   // the handler has returned, its outcome is to be handed in
+	committed               // Job.Commit has handed the outcome in; the handler may still run
 )
 
-// runs says whether its handler has not returned.
+// runs says whether the handler may still be running.
 func (a *attempt) runs() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -83,8 +85,8 @@ func (a *attempt) renewed(p *Progress) {
 }
 
 // lose ends the handler's context because another may have the job, and says
-// whether it did. During a commit the job's row says nothing yet: the commit's
-// own fence decides.
+// whether it did. During a Commit it only notes it, for leave: the job may look lost
+// because this very Commit has ended it, and the Commit's own fence decides.
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -126,7 +128,7 @@ func (a *attempt) commit(ctx context.Context, o Outcome, write func(*sql.Tx) err
 	defer func() { a.leave(next) }()
 	err := a.seat.Finish(ctx, o, write, follow...)
 	if err == nil {
-		next = settled
+		next = committed
 		return nil
 	}
 	if errors.Is(err, lease.ErrLost) {

@@ -7,33 +7,32 @@ import (
 	"time"
 )
 
-// crew is the goroutines that run attempts. Each runs one after the other. While it
-// runs one, another goroutine is ready to run the next: it does where this one's
-// handler takes its time, and where it does not, there is no switch between
-// goroutines, which costs as much as the rest of a short handler. So would a stack
-// that grows with each.
+// crew runs attempts, on goroutines that it keeps for the next ones. A goroutine that
+// takes an attempt first calls another for the rest, so that a slow handler holds
+// nobody up. After a short handler it takes the next attempt itself, which saves a
+// switch between goroutines, and the growing stack of a new one: either costs as much
+// as the rest of a short handler.
 type crew struct {
 	run   func(*attempt)
-	news  chan struct{} // attempts have ended, and no more are about to begin
-	calls chan struct{} // to a goroutine that waits for an attempt to run
-	over  chan struct{} // closed: they need not wait any more
+	news  chan struct{} // wakes the turn loop: attempts have ended, or it is to look again
+	calls chan struct{} // wakes a goroutine that has nothing to run
+	over  chan struct{} // closed when nothing more will start: those goroutines end
 
 	mu       sync.Mutex // held for a moment only: a transaction waits for it (Ask)
-	starting []*attempt // nobody runs them yet
-	started  time.Time  // when the last of them came
-	called   bool       // a goroutine is to come and run one
-	ended    []ending
+	starting []*attempt // not begun
+	started  time.Time  // when the last of them was added
+	called   bool       // a goroutine was called and has not come yet
+	ended    []ending   // not taken
 }
 
-// ending is an attempt whose handler has returned. Where its outcome is not the last
-// word, Job.Commit has said that.
+// ending is an attempt whose handler has returned.
 type ending struct {
 	pool    int
 	outcome Outcome
-	last    bool
+	open    bool // the outcome is still to be handed in: Job.Commit has not done so
 }
 
-// newCrew is a crew whose run runs an attempt to its end, and tells ends of it.
+// newCrew makes a crew. run runs one attempt to its end, and then calls ends.
 func newCrew(run func(*attempt)) *crew {
 	return &crew{run: run, news: make(chan struct{}, 1), calls: make(chan struct{}), over: make(chan struct{})}
 }
@@ -104,12 +103,13 @@ func (c *crew) ends(e ending) {
 	}
 }
 
-// beginTime is little beside a commit.
+// beginTime bounds what a turn waits for attempts that are about to begin. It is little
+// beside a commit.
 const beginTime = 100 * time.Microsecond
 
-// tooSoon says that handlers are about to begin: those that are as good as done end
-// before the next turn, as one commit for all costs less than one more for those that
-// came too late. It does not last where others need the processors. mu is held.
+// tooSoon says that a turn should wait, as attempts were started just now and not all
+// have begun. Short handlers are done in a moment, and one commit for all costs less
+// than a second one for the late. On a busy machine beginTime ends the wait. mu is held.
 func (c *crew) tooSoon() bool { return len(c.starting) > 0 && time.Since(c.started) < beginTime }
 
 // take moves what has ended into a slice, in place of what that held; nothing where it

@@ -12,18 +12,20 @@
 //
 // # What it guarantees
 //
-// A job that Enqueue returned an id for is run at least once, however many
-// workers die on the way, until it completed or its attempts are used up. Each
-// attempt has a token; its outcome is accepted at most once, and only while the
-// job is still leased to that attempt. What a handler writes through
+// A job that Enqueue returned an id for is stored, as durably as the engine says. It
+// is claimed again, however many workers die on the way, until it has completed, has
+// failed for good (its attempts are used up, or no retry can help), or was cancelled
+// or deleted. Each attempt has a token; its outcome is accepted at most once, and only
+// while the job is still leased to that attempt. What a handler writes through
 // [Job.Commit] is one transaction with the job's completion: all or nothing, once.
 //
 // # What it does not
 //
 // A handler may run twice: when its worker is killed or stopped past its lease,
 // another takes over, and what the first one did outside Job.Commit stays done.
-// Make effects idempotent, or fence them with the attempt's token. The order of
-// claims (priority, due time, id) is no order of completion.
+// Make effects idempotent, or fence them with the attempt's token. An Enqueue that
+// returned [ErrUnknown] may have stored its jobs: a [UniqueForever] key makes it safe
+// to repeat. The order of claims (priority, due time, id) is no order of completion.
 //
 // # The life of a job
 //

@@ -32,9 +32,9 @@ func (r *run) failed(f Failure) {
 	}
 }
 
-// tellFailures tells the hook until wait is called, once nothing fails any more.
-// wait returns when the hook knows of all, or when words has ended; no call begins
-// after that.
+// tellFailures begins to tell the hook. wait is to be called once nothing can fail any
+// more: it returns when the hook knows of all, or when words has ended, and no call
+// begins after that.
 func (r *run) tellFailures(words context.Context) (wait func()) {
 	r.failures = make(chan Failure, maxUntold)
 	told := make(chan struct{})

@@ -40,7 +40,8 @@ func (r *run) renewed(holding []Holding, asked time.Time) {
 	}
 	until, now := asked.Add(lease.Trust(r.opts.Lease)), time.Now()
 	for _, a := range r.held {
-		// A claim that the renewal did not cover; or, past its time, did not save.
+		// A claim that the renewal did not cover is trusted no longer than before. One
+		// whose time has passed is lost (expire), and no longer counts.
 		if a.until.After(now) {
 			until = earlier(until, a.until)
 		}

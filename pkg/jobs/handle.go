@@ -36,9 +36,11 @@ type Job[T any] struct {
 // The context ends when the job is no longer to be worked on: with the cause
 // lease.ErrLost when it is or may be another's, ErrTimeout after the job's
 // timeout, ErrDraining when the worker stops. The handler should return soon
-// then. But for a timeout an error counts no attempt after that, unless it is
-// Permanent: the job is given back, due now; or later, where the error is a
-// Snooze, or the lease was lost of a job that had been given back before.
+// then. After ErrTimeout its error is one like any other. After the other two an
+// error that is not Permanent gives the job back, and the attempt is not counted:
+// the job is due now, or when a Snooze says. But a job that came back uncounted
+// before, and then has its lease lost, waits as after a first failure. nil completes
+// the job in each case, if this attempt still holds it.
 //
 // defaults, at most one, is what holds for the type where no operator says
 // otherwise. It is kept in the file: of the workers that handle a type, what the
@@ -66,7 +68,7 @@ func newJob[T any](a *attempt) *Job[T] {
 }
 
 // Handler works on an attempt of any job type, as middleware sees it. What it
-// returns means what it does of a handler that Handle registers.
+// returns means the same as with Handle.
 type Handler func(ctx context.Context, j *Job[json.RawMessage]) error
 
 // around puts middleware around what a type's handler does, the first outermost.

@@ -34,7 +34,7 @@ type Filter struct {
 	Limit       int // of a list; 0: 100
 }
 
-// Row is a job as it is stored. Times are nil where the column is NULL.
+// Row is a job as it is stored. A column that is NULL is the zero value of its field.
 type Row struct {
 	ID          int64           `json:"id"`
 	Type        string          `json:"job_type"`
@@ -62,8 +62,8 @@ type Row struct {
 // Seconds is a time as the tables have it: Unix seconds with fractions; 0: none.
 type Seconds float64
 
-// Time is the same as a time.Time, in the local zone; zero for none. Anybody may
-// write such numbers: what is thousands of years away is so many.
+// Time is s as a time.Time in the local zone; 0 is the zero time. Any program may
+// write such a number: one past farAway is cut to it, either way.
 func (s Seconds) Time() time.Time {
 	if s == 0 {
 		return time.Time{}
@@ -72,10 +72,10 @@ func (s Seconds) Time() time.Time {
 	return time.UnixMicro(int64(float64(s)*1e6 + 0.5))
 }
 
-// farAway is the year 5138.
+// farAway is in the year 5138: in Unix seconds.
 const farAway = 1e11
 
-// SecondsOf is the other way round.
+// SecondsOf is t as Seconds, to the microsecond; the zero time is 0.
 func SecondsOf(t time.Time) Seconds {
 	if t.IsZero() {
 		return 0

@@ -9,56 +9,60 @@ import (
 	"go.uber.org/zap"
 )
 
-// WorkerOptions configure a worker; the zero value of each is the default.
+// WorkerOptions configure a worker. A field that is zero means its default, which
+// stands in brackets.
 type WorkerOptions struct {
 	// Concurrency is the number of slots that the queues without slots of their
-	// own share: 16.
+	// own share [16].
 	Concurrency int
-	// Queues are those to work on: DefaultQueue.
+	// Queues are those to work on [DefaultQueue].
 	Queues []Queue
-	// Lease is how long a claimed job is held without a renewal: 30 s, at least 1 s.
+	// Lease is how long a claimed job is held without a renewal, at least 1 s [30 s].
 	Lease time.Duration
-	// Drain is how long running jobs may go on once Run's context has ended:
-	// 30 s; negative: not at all.
+	// Drain is how long running jobs may go on once Run's context has ended [30 s];
+	// negative: not at all.
 	Drain time.Duration
-	// Poll is how often an idle worker looks for work that no change told it of:
-	// 1 s, give or take a fifth. While no job runs anywhere, none is delayed and
-	// every commit is heard of, it is 30 s at least.
+	// Poll is how often an idle worker looks for work that no commit told it of [1 s].
+	// While no job runs anywhere, none is delayed and every commit is heard of, it
+	// is at least 30 s. Either is up to a fifth shorter or longer.
 	Poll time.Duration
-	// MaxAttempts and Timeout hold for jobs that name none: 3, and none.
+	// MaxAttempts [3] and Timeout [none] hold where neither the job nor a Policy
+	// says otherwise.
 	MaxAttempts int
 	Timeout     time.Duration
-	// RetryDelay is what a job waits after its first failed attempt: 60 s. It
-	// doubles with each, up to an hour, give or take a tenth.
+	// RetryDelay is what a job waits after its first failed attempt [60 s]. It
+	// doubles with each, up to an hour, give or take a tenth. A Policy goes before it.
 	RetryDelay time.Duration
 	// Schedules are enqueued by the one worker of the fleet that leads, beside those
-	// that are stored in the queue: Operator.PutSchedule.
+	// that are stored in the queue (Operator.PutSchedule) [none].
 	Schedules []Schedule
-	// UntilEmpty has Run return when nothing is left that this worker could
-	// claim, delayed jobs and those that run elsewhere included. It never leads.
+	// UntilEmpty has Run return when nothing is left that this worker could claim.
+	// It waits for delayed jobs and for those that run elsewhere, but not for what
+	// is paused. Such a worker never leads [false].
 	UntilEmpty bool
-	// Listen is where this worker serves peers, for people to see.
+	// Listen is the address at which this process serves peers. It is only shown, in
+	// WorkerRow.Listen [none].
 	Listen string
-	// Middleware is around each attempt of each type, the first outermost. It may
-	// give the next one another payload (decrypted, say) and no other meta, sees the
-	// error (a snooze is ErrSnoozed), and lets a panic pass: none.
+	// Middleware is put around each attempt of each type, the first outermost [none].
+	// It may give the next one another payload (decrypted, say) but no other meta,
+	// sees the handler's error (a snooze is ErrSnoozed), and must let a panic pass.
 	Middleware []func(next Handler) Handler
 	// Failed is told of each job that failed for good, by its handler's outcome or
-	// because its worker died at the last attempt, in the process that wrote it
-	// down: after that, one job at a time, beside the work. Run waits for it at its
-	// end, while it drains as long as Drain says; then its context ends, and no call
-	// begins after that. It is for alerts: where the process dies in between, or the
-	// hook is a thousand jobs behind, or too slow at the end, nobody is told, and the
-	// failed row is the truth. A panic is logged.
+	// because its worker died at the last attempt [none]. It is called after that was
+	// written, in the process that wrote it, for one job at a time, beside the work.
+	// While Run drains it waits for these calls as long as Drain says; then their
+	// context ends, and no further one begins. It is for alerts: where the process
+	// dies in between, or the hook is a thousand jobs behind, or too slow at the end,
+	// nobody is told, and the failed row is the truth. A panic is logged.
 	Failed func(context.Context, Failure)
 	// Guard ends what handlers run outside of this process when it dies or stands
-	// still: none.
+	// still [none].
 	Guard Guard
-	// Joined, where set, is called once the worker has its seat, before it claims.
+	// Joined is called once the worker has its seat, before it claims [none].
 	Joined func()
-	// Now is the wall clock, which schedules go by: time.Now.
+	// Now is the wall clock that schedules go by [time.Now].
 	Now func() time.Time
-	// Logger gets what operators should know: nowhere.
+	// Logger gets what operators should know [none: it is dropped].
 	Logger *zap.Logger
 }
 

@@ -20,21 +20,21 @@ type Policy struct {
 	// that is cancelled, or was taken from its worker, is not running any more,
 	// though its handler may take a moment to end.
 	MaxRunning int
-	// MaxStarts bounds how many attempts begin in any span of time. It counts
-	// from when it was first said.
+	// MaxStarts bounds how many attempts begin in any span of time. Those that began
+	// before it was set do not count.
 	MaxStarts Rate
 	// Paused lets none begin; what runs goes on. Only operators pause.
 	Paused bool
 	// Backoff, in place of Retry, is how long a job waits after its nth attempt
-	// failed with err. Only a handler brings one.
+	// failed with err. Only a handler brings one; an operator's Retry.Delay goes before it.
 	Backoff func(attempt int, err error) time.Duration
 }
 
 // RetryPolicy says how long a job waits after a failed attempt.
 type RetryPolicy struct {
 	Delay  time.Duration // after the first; it doubles with each
-	Cap    time.Duration // no wait is longer, but for Delay itself; 0: an hour
-	Jitter float64       // each wait is up to this part of it shorter or longer; 0: 0.1; negative: none
+	Cap    time.Duration // doubling ends here, or at Delay where that is longer; 0: an hour
+	Jitter float64       // each wait, Cap's too, is up to this part of it shorter or longer; 0: 0.1; negative: none
 }
 
 // Rate is a number of attempts in any span of Per. The zero value: no bound.

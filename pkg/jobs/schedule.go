@@ -29,9 +29,9 @@ type Schedule struct {
 	Jobs func(context.Context) ([]New, error)
 }
 
-// Missed says what becomes of ticks that were missed: a tick is when a later one
-// is due too by the time that the leader comes to it, or it is more than
-// a minute late. None are made up for that a pause left out.
+// Missed says what becomes of ticks that were missed. A tick is missed when, by the
+// time that the leader comes to it, a later one is due too, or it is more than a
+// minute late. Ticks that a pause left out are never made up for.
 type Missed string
 
 // What may become of missed ticks.

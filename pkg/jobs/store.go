@@ -22,7 +22,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 )
 
-// Store is what an engine gives: a producer needs Enqueue, a worker Join.
+// Store is what an engine gives: a producer needs Enqueue, a worker Join. Its methods
+// may be called by several goroutines.
 //
 // Lease times cross this seam as durations only, never as an engine's clock;
 // RunAt and a schedule's times are wall clock.
@@ -93,24 +94,26 @@ type Seat interface {
 	// Stuck says, for people to see, how many handlers ignore the end of their
 	// contexts. Nothing is said while there are none.
 	Stuck(ctx context.Context, handlers int) error
-	// Left says whether anything is pending (also in the future) or running
-	// anywhere, of the types and queues wanted that are not paused.
-	Left(ctx context.Context, want Want) (bool, error)
-	// Reap gives back the jobs of dead workers, and those whose lease has ended.
-	// It writes only if there are any. calm says that no job is running, of any
-	// worker, and that none will without a commit, of which Changes tells.
+	// AnyLeft says whether a job of the types and queues wanted, but for paused ones,
+	// is pending (also in the future) or running, on any worker.
+	AnyLeft(ctx context.Context, want Want) (bool, error)
+	// Reap gives back the jobs of dead workers, and those whose lease has ended and
+	// stays so for a grace. After the wall clock was set back it also moves run_at with
+	// it. Where there is nothing to do it writes nothing. calm says that no job is
+	// running, of any worker, and that none will without a commit, of which Changes tells.
 	Reap(ctx context.Context) (reaped []Reaped, calm bool, err error)
 	// Changes delivers after somebody committed; several commits may be one delivery.
 	Changes() <-chan struct{}
-	// Leave gives up the seat. Jobs that are still held go back like those of a dead worker.
+	// Leave gives up the seat. Jobs that are still held go back to pending, due now,
+	// and the attempt is not counted: that the worker ends is no fault of theirs.
 	Leave(ctx context.Context) error
 }
 
-// Ask says what a turn is to do. It is called at once, to see whether there is
-// anything, and each time that the turn's transaction has begun, by whichever
-// goroutine: what ends while the turn waits for that goes in. Each time it says no
-// less than before, and at once, as others wait. It is not called any more once Turn
-// has returned.
+// Ask says what a turn is to do: the outcomes to hand in, and what to claim. Turn
+// calls it first, to see whether there is anything, and again each time that a
+// transaction has begun, so that what ended during the wait for it goes in too. That
+// call may come from any goroutine, and must return at once, as others wait. No
+// answer may leave out what an earlier one had. Once Turn has returned it is not called.
 type Ask func() ([]Outcome, Want)
 
 // Want is what a worker has room for.

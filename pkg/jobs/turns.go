@@ -22,18 +22,18 @@ type turns struct {
 	want     Want        // with the slots that are free now
 	running  int         // attempts whose slot is taken
 	outcomes []Outcome   // to be handed in
-	endings  []ending    // that collect takes
+	endings  []ending    // collect's, to be used again
 	look     bool        // there may be something to claim
 	stopping bool        // nothing more is claimed
-	told     time.Time   // that somebody has committed
-	heard    *time.Timer // wakes wait when that is lostEvery ago
-	next     time.Time   // look again then at the latest
-	delayed  bool        // there will be something by the passing of time, or of the clock's being set
+	told     time.Time   // when the loop last heard of a commit
+	heard    *time.Timer // wakes the loop lostEvery after that: it listens again (heeded)
+	next     time.Time   // look for work then at the latest
+	delayed  bool        // something comes due by time alone (Turn.Next): the poll does not rest, as clocks are set
 	retryAt  time.Time   // no turn before that: the last one failed
 }
 
-// loop ends when claiming has ended and all is settled, when the queue is empty
-// and that was asked for, or when words ends.
+// loop ends when claiming has ended and every outcome is handed in, when nothing is
+// left and UntilEmpty was asked for, or when words ends.
 func (t *turns) loop(claiming, words context.Context) error {
 	t.look = true
 	// A timer's own channel would have to be waited for anew with each turn, which wakes
@@ -95,7 +95,7 @@ func (t *turns) collect(now bool) {
 	for _, e := range t.endings {
 		t.want.Pools[e.pool].Free++
 		t.running--
-		if !e.last {
+		if !e.open {
 			t.look = true // no turn will come of it otherwise
 			continue
 		}
@@ -155,7 +155,7 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	if !t.opts.UntilEmpty || t.running > 0 || len(turn.Claimed) > 0 {
 		return false, nil
 	}
-	left, err := t.seat.Left(words, t.want)
+	left, err := t.seat.AnyLeft(words, t.want)
 	if err != nil {
 		t.log.Warn("can't tell whether the queue is empty", zap.Error(err))
 	}
@@ -194,8 +194,8 @@ func (t *turns) poll() time.Time {
 	return time.Now().Add(jitter(every))
 }
 
-// heeded is where commits are told of: nowhere for a busy worker that was told a moment
-// ago, as it is told of its own, too, and each word costs.
+// heeded is the channel of commits to listen to: none for a busy worker that heard of
+// one within lostEvery. It would mostly hear of its own, and to hear costs.
 func (t *turns) heeded(busy bool) <-chan struct{} {
 	if busy && time.Since(t.told) < lostEvery {
 		return nil

@@ -17,9 +17,9 @@ const (
 	lostEvery = 50 * time.Millisecond  // a cancelled job's handler is to end within 100 ms
 )
 
-// keep starts the renewals of what is held, and makes their context, which it returns,
-// the parent of the attempts that start from now on. A new start trusts the leases from
-// since on: those that were granted before are covered by the context before.
+// keep starts the renewals of what is held. It returns the context that lives as long
+// as they succeed, and makes it the parent of the attempts that start from now on. Its
+// trust counts from since: attempts from before have the context before, which has ended.
 func (r *run) keep(handling context.Context, since time.Time) (trusted context.Context, stop func()) {
 	trusted, stop = lease.Keep(handling, since, r.opts.Lease, r.renew)
 	r.mu.Lock()
@@ -30,10 +30,10 @@ func (r *run) keep(handling context.Context, since time.Time) (trusted context.C
 	return trusted, stop
 }
 
-// renewals starts anew each time the leases could not be trusted any more, as
-// jobs that are claimed after that are as good as any. It renews at once then:
-// handlers that take their time to end still hold their jobs, and whoever takes
-// ended leases waits for nobody for long.
+// renewals starts the renewals anew each time that the leases could not be trusted any
+// more: a job that is claimed after that is as good as any. It dates the new start
+// back by a third of the lease, so that the first renewal comes at once: handlers that
+// take their time to end still hold their jobs, and a reaper's grace is short.
 func (r *run) renewals(handling, trusted context.Context, stop func()) {
 	for {
 		<-trusted.Done()
@@ -119,8 +119,9 @@ func (r *run) lose(lost []Ref) {
 	}
 }
 
-// rest is how long a worker sleeps that looks after something every so often: until a
-// moment that all which comes as often shares, as what costs is to wake up.
+// rest is how long until the next whole multiple of every since the worker began. So
+// all that is looked after as often is looked after at one moment: what costs an idle
+// process is to wake up.
 func (r *run) rest(every time.Duration) time.Duration { return every - time.Since(r.began)%every }
 
 // reaps gives back what dead and stuck workers held.

@@ -88,13 +88,13 @@ func (r *run) work(a *attempt) {
 
 func (r *run) settle(a *attempt, err error, started time.Time) {
 	e := ending{pool: a.pool}
-	e.outcome, e.last = a.conclude(r.verdict(a, err), ended) // false: Job.Commit has said it
+	e.outcome, e.open = a.conclude(r.verdict(a, err), ended)
 	a.cancel(nil)
 	r.logEnd(a, e.outcome, started)
 
 	r.mu.Lock()
 	a.until = time.Time{}
-	if !e.last {
+	if !e.open {
 		delete(r.held, a.Ref) // else once the outcome is handed in: until then the lease is kept
 	}
 	r.slots.free = append(r.slots.free, a.slot)

@@ -22,7 +22,7 @@ func (s *endless) Close() error                                       { return n
 func (s *endless) Changes() <-chan struct{}                           { return nil }
 func (s *endless) Leave(context.Context) error                        { return nil }
 func (s *endless) Reap(context.Context) ([]jobs.Reaped, bool, error)  { return nil, false, nil }
-func (s *endless) Left(context.Context, jobs.Want) (bool, error)      { return s.left > 0, nil }
+func (s *endless) AnyLeft(context.Context, jobs.Want) (bool, error)   { return s.left > 0, nil }
 
 func (s *endless) Lost(context.Context, []jobs.Holding) ([]jobs.Ref, error) { return nil, nil }
 

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// retryPause is the longest wait after a renewal that failed. Who takes ended
-// leases gives their holders longer than that once they can be renewed again:
-// after a stall the renewals come first.
+// retryPause is the longest wait after a renewal that failed. Whoever takes ended
+// leases must leave their holders more time than this, from the moment at which
+// renewals can succeed again: so that after a stall the renewals come first.
 const retryPause = 200 * time.Millisecond
 
 // Keep renews a lease of the given ttl every ttl/3 and returns a context that
@@ -39,8 +39,8 @@ func Keep(ctx context.Context, since time.Time, ttl time.Duration, renew func(co
 	}
 }
 
-// renewals go on until the context ends. It moves the end of the trust on with
-// each, and returns why the lease is no longer trusted.
+// renewals renews until the context ends, moves the end of the trust on with each
+// success, and returns why the lease is no longer trusted.
 func renewals(ctx context.Context, since time.Time, ttl time.Duration, renew func(context.Context) error, end *time.Timer) error {
 	trust := since.Add(Trust(ttl))
 	wait := time.Until(since.Add(ttl / 3))

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A follower asks whether the lease is free when it is told that it may be, but
-// not more often than each electionPause, and at the latest after electionLook:
-// asking is a read, and an idle process is to sleep.
+// A follower asks for the lease at least every electionLook and, when told that it may
+// be free, at most every electionPause: asking costs a read, and an idle process is to
+// sleep.
 const (
 	electionPause = 500 * time.Millisecond
 	electionLook  = 5 * time.Second
@@ -24,10 +24,11 @@ const lastWords = 500 * time.Millisecond
 //	follower ──Acquire──► leader: work(ctx, held) ──► follower …
 //	                      ctx ends with ErrLost when the lease can't be trusted
 //
-// When work returns, the lease is released, and Lead follows again. An error
-// of the store's or of work's goes to report, if that isn't nil, and Lead goes on
-// after a pause. A word from told says that the lease may be free; where told is
-// nil, nobody says so.
+// When work returns, the lease is released, and Lead follows again. An error of the
+// store or of work goes to report, if that isn't nil, and Lead goes on after a pause.
+// A follower asks for the lease every 5 s, and when told delivers, which means that
+// it may be free, but at most every 500 ms (of a short ttl, each is a third of it at
+// most). told may be nil.
 func Lead(ctx context.Context, store Store, name string, ttl time.Duration, told <-chan struct{}, work func(context.Context, Held) error, report func(error)) {
 	for {
 		err := follow(ctx, store, name, ttl, told, work)

@@ -1,4 +1,5 @@
-// Package store opens a queue: it picks the engine by the data source name.
+// Package store opens a queue by its data source name. There is one engine so far,
+// package sqlite, which says what is guaranteed.
 package store
 
 import (

@@ -30,13 +30,13 @@ func (db *DB) Write(ctx context.Context, fn func(*sql.Tx) error, follow ...jobs.
 	return wrapError("write", db.inTx(ctx, nil, fn, follow))
 }
 
-// inTx runs first (of the engine), fn (foreign code) and the enqueueing of
-// follow, each where there is one, in a transaction of its own, on the
-// connection that is kept for that. A commit that failed is ErrUnknown.
+// inTx runs in one transaction, on the connection that is kept for that: first (the
+// engine's), then fn (foreign code), then the enqueueing of follow; any of them may be
+// absent. A commit that failed but may have happened is ErrUnknown.
 //
-// database/sql rolls back by itself when the transaction's context ends, from
-// another goroutine. So the engine's own statements run under its lock of the
-// connection, and only in a transaction that is still open.
+// When the transaction's context ends, database/sql rolls back from another goroutine.
+// So the engine's statements run under database/sql's lock of the connection (native),
+// and only while the transaction is open.
 func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) error, follow []jobs.New) error {
 	db.closures.Add(1) // a spell ends for it
 	defer db.closures.Add(-1)
@@ -78,7 +78,7 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 			return step(&tx{conn: c, now: db.now(), mono: db.clock.Now()})
 		})
 	}
-	if err := own(func(t *tx) error { return db.known(t.conn) }); err != nil {
+	if err := own(func(t *tx) error { return db.checkSchema(t.conn) }); err != nil {
 		return err
 	}
 	if first != nil {
@@ -101,7 +101,7 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 	case bounded.Err() != nil || errors.Is(err, sql.ErrTxDone):
 		return errors.Join(context.Cause(bounded), err) // it was rolled back before
 	case !broken(err):
-		return err // what it broke was the application's own rule
+		return err // a deferred constraint, say: it did not happen
 	}
 	// The pool is to open a new connection: this one's view may be broken.
 	_ = pooled.Raw(func(any) error { return sqldriver.ErrBadConn })

@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// baton is the queue before SQLite's write lock, which has none and tells nobody
-// when it falls free: between two transactions all of a fleet would sleep, and each
-// time another process would go on, with none of the pages in its cache. Who holds
-// the baton may write for a while; who passes it on wakes the process that waits
-// longest.
+// baton is a queue in front of SQLite's write lock. The lock itself has no queue and
+// wakes nobody when it falls free: after each transaction the whole fleet would still
+// be asleep, and then another process would go on, with a cold cache. Whoever holds
+// the baton may write for a while; whoever passes it on wakes the process that has
+// waited longest.
 //
 // It is an open file description lock on byte 0 of the seats' file, which is no
-// worker's: the kernel drops it with its holder. No promise depends on it. A
-// program that does not know it is a writer like any other, and a holder that does
-// nothing with it, as it was stopped, is passed by.
+// worker's byte: the kernel drops it when its holder dies. No promise depends on it.
+// A program that knows nothing of it writes all the same, and a holder that does
+// nothing (it was stopped) is not waited for.
 type baton struct {
 	seats   *seatFile
 	writing func() bool
@@ -49,8 +49,8 @@ func newBaton(seats *seatFile, writing func() bool) (b *baton, err error) {
 	return b, err
 }
 
-// take returns when the process has the baton, when whoever has it seems stuck, or
-// when goOn says so.
+// take returns once the process has the baton. It returns without it once its holder
+// seems stuck, or goOn is false.
 func (b *baton) take(goOn func() bool) {
 	var last uint32
 	var since time.Time
@@ -74,7 +74,7 @@ func (b *baton) take(goOn func() bool) {
 		}
 		b.sleep(count, batonLook)
 	}
-	b.wake() // who was woken for nothing is not to be the last
+	b.wake() // it may have been woken for the baton: let another have it
 }
 
 // pass lets the next one have the baton, if this process does.

@@ -75,9 +75,9 @@ func claimsOf(want jobs.Want) (claims []claim) {
 	return claims
 }
 
-// claimAll takes jobs for one pool: the best there are, or the best that pass the
-// gates.
-func (s *seat) claimAll(t *tx, c claim, want jobs.Want, all policies, gates gates, into *[]jobs.Claimed) error {
+// claimPool claims jobs for one pool: the best there are or, where there are gates,
+// the best that pass them.
+func (s *seat) claimPool(t *tx, c claim, want jobs.Want, all policies, gates gates, into *[]jobs.Claimed) error {
 	if len(gates) == 0 {
 		*into = slices.Grow(*into, min(c.free, 100)) // a busy worker gets as many
 		return s.claim(t, c.best, append([]any{t.now, c.free}, c.args(nil)...), want, all, into)
@@ -128,9 +128,9 @@ func (c claim) passing(conn *conn, gates gates, now float64) (ids []int64, err e
 	return ids, nil
 }
 
-// claim takes the jobs that a statement says, whose parameters are args. What the
-// job does not name itself (attempts, timeout) is stored with its first claim, so
-// that the reaper knows it too.
+// claim claims the jobs whose ids the query best returns; args are its parameters,
+// of which ?1 is the time. What a job does not name itself (attempts, timeout) is
+// stored with its first claim, so that the reaper knows it too.
 func (s *seat) claim(t *tx, best string, args []any, want jobs.Want, all policies, into *[]jobs.Claimed) error {
 	n := len(args) + 1
 	attempts, timeout := "max_attempts", "timeout"

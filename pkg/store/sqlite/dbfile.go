@@ -8,16 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dbFile is a connection's database file, which SQLite syncs at the end of a checkpoint
-// that has copied all of -wal, before it gives that up. Where the sync fails, the next
-// checkpoint copies what this one has copied once more, over pages that the kernel takes
-// for clean and ext4 for never written, and what others copied before it, which was not
-// synced then, not at all. SQLite would be told that all is well, and after a power cut
-// the database would be missing what -wal had.
+// dbFile is a connection's database file. SQLite syncs it at the end of a checkpoint
+// that has copied all of -wal, before -wal may begin anew.
 //
-// So a sync that has failed fails until all of -wal is to be copied again, onto pages
-// that come from the disk. The kernel tells each descriptor of the failure, and so each
-// connection that had the file open sees to that.
+// Where that sync fails, pages are missing on the disk, but the kernel takes them for
+// clean, and ext4 their blocks for never written. The next checkpoint would copy onto
+// them again what this one has copied, and not at all what others had copied before it
+// without a sync. Its own sync would succeed, -wal would begin anew, and after a power
+// cut the database would lack what -wal had.
+//
+// So after a sync that has failed all of -wal is to be copied once more, onto pages that
+// come from the disk (copyAgain); until that can be arranged each sync fails. The kernel
+// tells each descriptor of the failure once, so each connection that had the file open
+// sees to that.
 type dbFile struct {
 	osFile
 	shm    string // the path of -shm
@@ -43,8 +46,9 @@ func (f *dbFile) Sync(flags vfs.SyncFlag) error {
 }
 
 // Of the -shm file: how much of -wal is copied (nBackfill of
-// https://sqlite.org/walformat.html, 2.2), and the bytes that those lock who read the
-// database besides -wal. The first of these a checkpoint has locked itself.
+// https://sqlite.org/walformat.html, 2.2), and the lock bytes of the readers that see
+// part of -wal. That of the others, walReadLock itself, is held by a checkpoint while it
+// copies and syncs.
 const (
 	walCopied    = 96
 	walReaders   = walReadLock + 1
@@ -52,8 +56,8 @@ const (
 )
 
 // copyAgain has the next checkpoint copy all of -wal, and throws the database out of the
-// cache. Nobody may be reading it: what the disk does not have, it has in the cache alone
-// until then. It is called by a checkpoint, beside which there is no other.
+// cache. It is false, and does neither, while somebody reads: pages that are not on the
+// disk can be read from the cache alone. A checkpoint calls it, and there is one at a time.
 func (f *dbFile) copyAgain() bool {
 	shm, err := os.OpenFile(f.shm, os.O_RDWR, 0)
 	if err != nil {

@@ -130,8 +130,9 @@ func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
 	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
-// history is SQL that writes the history of the running attempts which meet the
-// condition, as they end now, ?1, without completing. All but the ending is SQL, too.
+// history is SQL that adds a row of history for each running attempt that meets the
+// condition and ends now, ?1, without completing. why and condition are SQL, too;
+// condition must begin with a column of sync_jobs, before which the alias is put.
 func history(ending jobs.Ending, why, condition string) string {
 	return fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
 		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?1, '%s', %s

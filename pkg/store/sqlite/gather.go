@@ -7,16 +7,16 @@ import (
 )
 
 // gathered is what a COMMIT has to write to the -wal file. SQLite writes each page and
-// its header by themselves, 24 writes for what 50 jobs change: together they take a
+// its header by themselves, 24 writes for what 50 jobs change. As one write they take a
 // quarter of the time, and whoever watches the file is told once.
 //
-// Nobody else reads them before the sync: the index of the -wal file tells of a commit
-// after it. The COMMIT itself does, where it has changed a page that was written before
-// it, to make the checksums anew.
+// No other connection reads these frames before the sync, as the index of the -wal file
+// tells of a commit only after it. The COMMIT itself does (walFile.ReadAt writes them
+// first): to make checksums anew where it replaces a page that was written before it.
 //
-// Only a COMMIT's are gathered. A large transaction writes pages before that, and may be
-// rolled back, of which the file is not told: what was kept of it would be written over
-// another's.
+// Nothing is gathered outside of a COMMIT. A large transaction writes pages before its
+// end, and where it is rolled back the file is not told: frames that were kept would be
+// written later, over another's.
 type gathered struct {
 	committing bool // else nothing is gathered
 	frames     []byte

@@ -76,8 +76,8 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 	return db, nil
 }
 
-// prepareFiles lets the guardian look, and makes the files that are not there,
-// as private as the database (the driver would ask the umask).
+// prepareFiles lets the guardian look, makes the files (ownFiles), syncs their folder,
+// and notes which file the path names.
 func (db *DB) prepareFiles() error {
 	warnings, err := inspect(db.path)
 	if err != nil {

@@ -130,7 +130,7 @@ func useAll(t *testing.T, db *DB) map[string][]string {
 	}, want))
 	_, errRenew := s.Renew(ctx, time.Minute, []jobs.Holding{{Ref: turn.Claimed[2].Ref, Progress: &jobs.Progress{}}})
 	_, errLost := s.Lost(ctx, nil)
-	_, errLeft := s.Left(ctx, want)
+	_, errLeft := s.AnyLeft(ctx, want)
 	held, errLead := s.Acquire(ctx, "leader", time.Minute)
 	row := jobs.ScheduleRow{StoredSchedule: jobs.StoredSchedule{Name: "s", Spec: "@every 1s", Missed: jobs.MissedSkip}, NextAt: 1}
 	errBring := s.Bring(ctx, held, row)

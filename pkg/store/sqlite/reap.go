@@ -25,12 +25,12 @@ const stallGrace = 2 * time.Second
 // reaper is what a seat remembers between its looks at the others.
 type reaper struct {
 	suspects map[jobs.Ref]time.Time // leases that have ended, and since when the file says so
-	last     time.Time
-	stood    time.Time // when the file, or this process, was last seen to stand still
-	version  uint32    // of the data at the last look, if the write lock was held then; else 0
-	still    time.Time // since when the file stands still: the lock is held and nothing committed
-	fleet    []member  // at the last look
-	idle     uint32    // the version then, if no job was running: until it changes, nothing does; else 0
+	last     time.Time              // of the last look
+	paused   time.Time              // when all graces last began anew: see pause
+	moving   time.Time              // of the last look that saw the file move: not locked, or something committed
+	version  uint32                 // commits() at the last look, if the write lock was held then; else 0
+	fleet    []member               // as lookAround last read it
+	idle     uint32                 // commits() then, if no job was running: while it stays, nothing changes; else 0
 }
 
 // Reap implements jobs.Seat. It is called by one goroutine.
@@ -72,7 +72,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 	}
 	locked, now := s.db.locked(), time.Now()
 	stuck, fresh := s.reaper.ripe(expired, locked, version, now)
-	if now.Sub(s.reaper.still) > stallWarning {
+	if now.Sub(s.reaper.moving) > stallWarning {
 		s.db.nameHolder() // also a worker that has nothing to write is to say who holds it up
 	}
 	if len(dead) > 0 || len(stuck) > 0 {
@@ -90,7 +90,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 func (s *seat) lookAround(version uint32, expired map[jobs.Ref]bool) error {
 	s.reaper.idle = 0
 	return s.db.read(func(c *conn) (err error) {
-		if err := s.db.known(c); err != nil {
+		if err := s.db.checkSchema(c); err != nil {
 			return err
 		}
 		if s.reaper.fleet, err = s.db.members(c); err != nil {
@@ -163,7 +163,7 @@ func (s *seat) lastCall(ctx context.Context, ended []jobs.Ref) error {
 // pause begins all graces anew: the file has stood still, or may have.
 func (r *reaper) pause(now time.Time) {
 	clear(r.suspects)
-	r.stood = now
+	r.paused = now
 }
 
 // ripe returns those of the ended leases that have been known for long enough,
@@ -176,7 +176,7 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version uint32, no
 		r.pause(now)
 	}
 	if !still {
-		r.still = now
+		r.moving = now
 	}
 	r.last, r.version = now, 0
 	if locked {
@@ -190,7 +190,7 @@ func (r *reaper) ripe(expired map[jobs.Ref]bool, locked bool, version uint32, no
 	for ref := range expired {
 		since, known := r.suspects[ref]
 		switch {
-		case known && now.Sub(since) >= grace && now.Sub(r.stood) >= stallGrace:
+		case known && now.Sub(since) >= grace && now.Sub(r.paused) >= stallGrace:
 			stuck = append(stuck, ref)
 		case !known && !still: // else the file can't be told
 			fresh = append(fresh, ref)

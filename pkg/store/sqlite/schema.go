@@ -231,12 +231,12 @@ func schemaVersion(c *conn) (int, error) {
 	return int(version), err
 }
 
-// known closes the store when a newer program has migrated the file: what this
-// one wrote would be by the old rules. It asks SQLite's own count of the changes
-// of the schema, which costs next to nothing, and looks further only when that
-// has moved: an application may change its own tables as it likes. In a write
-// transaction its answer holds until the end of that.
-func (db *DB) known(c *conn) error {
+// checkSchema closes the store when a newer program has migrated the file: this one
+// would go on writing by the old rules. It asks for SQLite's own count of schema
+// changes, which costs next to nothing, and for our version only when that count has
+// moved: an application may change its own tables as it likes. Inside a write
+// transaction the answer holds until the transaction ends.
+func (db *DB) checkSchema(c *conn) error {
 	count, err := c.number(`PRAGMA schema_version`)
 	if err != nil || count == db.schema.Load() {
 		return err

@@ -42,7 +42,7 @@ func (db *DB) Join(ctx context.Context, who jobs.Info) (_ jobs.Seat, err error) 
 	types, _ := json.Marshal(who.Types) // strings: no error
 	queues, _ := json.Marshal(who.Queues)
 	err = db.writer.do(ctx, func(t *tx) error {
-		if s.id != 0 { // of a transaction that did not happen, or may have
+		if s.id != 0 { // an earlier try's: its row was rolled back, or is a dead worker's now
 			if err := s.file.Give(s.id); err != nil {
 				return err
 			}

@@ -49,19 +49,19 @@ const Memory = ":memory:"
 // memoryMaxPending bounds a Memory database: it is a buffer, not a place to keep things.
 const memoryMaxPending = 1000
 
-// Options configure a store; the zero value of each is the default.
+// Options configure a store. A field that is zero means its default, which stands in
+// brackets.
 type Options struct {
-	// MaxPending is kept in the file: an Enqueue by anyone that would leave
-	// more than so many jobs pending fails with jobs.ErrQueueFull. It does not
-	// bind follow-ups, ticks, sqlitetx and plain SQL. 0: as it is in the file,
-	// and none (1,000 for Memory) in a new one. Keeping to it costs each commit
-	// of enqueues a count of the pending jobs.
+	// MaxPending is kept in the file: an Enqueue by anyone that would leave more jobs
+	// than that pending fails with jobs.ErrQueueFull. It does not bind follow-ups,
+	// ticks, sqlitetx and plain SQL [what the file says; in a new one no limit, or 1,000
+	// for Memory]. It costs each commit of enqueues a count of the pending jobs.
 	MaxPending int
-	// Existing refuses to make a database that is not there.
+	// Existing refuses to make a database that is not there [false].
 	Existing bool
-	// Now is the wall clock: time.Now.
+	// Now is the wall clock [time.Now].
 	Now func() time.Time
-	// Logger gets warnings: nowhere.
+	// Logger gets warnings [none: they are dropped].
 	Logger *zap.Logger
 }
 
@@ -92,8 +92,8 @@ type DB struct {
 	// process has on the file, which does no harm: the driver takes open file
 	// description locks, and the guardian refuses a second library.
 	shm   *os.File
-	probe *seatFile // to ask who lives; no seat's, whose own lock it would not see
-	baton *baton    // of the process, whose writers have a mutex before it
+	probe *seatFile // to ask who lives, and for the baton's lock; not a seat's own, which would not see that seat
+	baton *baton    // the process has one: its writers take the mutex first
 
 	seats struct { // taken here
 		sync.Mutex

@@ -42,7 +42,7 @@ func (v syncVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File,
 	switch {
 	case err != nil || !ok:
 	case flags&vfs.OPEN_WAL != 0:
-		return &walFile{osFile: own, from: synced}, flags, nil
+		return &walFile{osFile: own, from: noFrames}, flags, nil
 	case flags&vfs.OPEN_MAIN_DB != 0:
 		return &dbFile{osFile: own, shm: name.String() + "-shm"}, flags, nil
 	}
@@ -69,12 +69,12 @@ type walFile struct {
 	done      int64 // the end of what was synced then, with all before it
 }
 
-// synced is where a connection's frames begin that has none.
-const synced = math.MaxInt64
+// noFrames, as walFile.from: this connection has written nothing since its last sync.
+const noFrames = math.MaxInt64
 
 // WriteAt implements vfs.File.
 func (f *walFile) WriteAt(p []byte, at int64) (int, error) {
-	if f.done == 0 && f.from == synced {
+	if f.done == 0 && f.from == noFrames {
 		dropCache(f.Fd(), at) // nothing from here on is committed, and nobody else writes
 	}
 	f.from, f.end = min(f.from, at), max(f.end, at+int64(len(p)))
@@ -99,7 +99,7 @@ func (f *walFile) Sync(flags vfs.SyncFlag) error {
 		return vfs.SystemError(err, sqlite3.IOERR_WRITE) // not of the sync: noSpace asks
 	}
 	err := f.osFile.Sync(flags)
-	if f.from == synced {
+	if f.from == noFrames {
 		return err
 	}
 	if err != nil {
@@ -107,7 +107,7 @@ func (f *walFile) Sync(flags vfs.SyncFlag) error {
 	} else {
 		f.done = f.end
 	}
-	f.from, f.end = synced, 0
+	f.from, f.end = noFrames, 0
 	return err
 }
 

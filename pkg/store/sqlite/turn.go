@@ -72,7 +72,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 			return err
 		}
 		for _, c := range claims {
-			if err := s.claimAll(t, c, want, all, gates, &turn.Claimed); err != nil {
+			if err := s.claimPool(t, c, want, all, gates, &turn.Claimed); err != nil {
 				return err
 			}
 		}
@@ -172,8 +172,8 @@ func (s *seat) holds(t *tx, ref jobs.Ref) (bool, error) {
 		ref.ID, ref.Token, s.id)
 }
 
-// Left implements jobs.Seat.
-func (s *seat) Left(_ context.Context, want jobs.Want) (left bool, err error) {
+// AnyLeft implements jobs.Seat.
+func (s *seat) AnyLeft(_ context.Context, want jobs.Want) (left bool, err error) {
 	var queues []string
 	for _, p := range want.Pools {
 		queues = append(queues, p.Queues...)

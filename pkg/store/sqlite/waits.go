@@ -34,9 +34,9 @@ func patience(most time.Duration, goOn func() bool) func(context.Context, int) b
 	}
 }
 
-// stallWarning is after how long of waiting for the write lock somebody is named
-// who may hold it, and how often it is looked who does; stallReminder is when the
-// same one may be named again.
+// stallWarning is how long the write lock is waited for before its holder is looked
+// for and named, and the least time between two looks; stallReminder is the least time
+// before the same one is named again.
 const (
 	stallWarning  = time.Second
 	stallReminder = 10 * time.Second
@@ -46,10 +46,10 @@ const (
 // has one at a time: its writers have a mutex before the lock.
 type waits struct {
 	sync.Mutex
-	since, last time.Time // turned away for the first and for the last time
-	looked      time.Time // who holds the lock
-	named       time.Time
-	pid         int // of the one who was named
+	since, last time.Time // when the lock was first and last found taken
+	looked      time.Time // when its holder was last looked for
+	named       time.Time // when one was last named
+	pid         int       // of that one
 }
 
 func (w *waits) turnedAway(first bool) (waited time.Duration) {

@@ -73,10 +73,10 @@ func (w *watcher) close() {
 // a look that began while nobody held the write lock, under which all of a commit
 // is done.
 //
-// What is watched costs its writers, each write for each watcher. So one event
-// ends the watch, which begins anew once a look finds that nothing has changed since
-// somebody listened, which a busy worker seldom does: beside others that write, it
-// hardly watches at all.
+// Each write to a watched file costs the writer, for each watcher. So one event ends
+// the watch, and it begins anew only after a look that finds no commit. A look that
+// finds one first waits until somebody receives from changes, which a busy worker
+// seldom does: beside others that write, it hardly watches at all.
 func (w *watcher) run() {
 	var seen uint32
 	budget := rate.NewLimiter(looks, looksRest)
@@ -133,14 +133,15 @@ func (w *watcher) run() {
 		case !watching:
 			err := w.notify.Add(w.path)
 			watching = err == nil
-			if w.failed.Swap(!watching) == watching && !watching {
-				w.db.log.Warn("watch the file again: it is looked at each second until that succeeds", zap.Error(err))
-			}
+			failedBefore := w.failed.Swap(!watching)
 			if watching {
 				timer.Reset(0) // a commit before that brings no event
-			} else {
-				timer.Reset(watchAgain)
+				continue
 			}
+			if !failedBefore {
+				w.db.log.Warn("watch the file again: it is looked at each second until that succeeds", zap.Error(err))
+			}
+			timer.Reset(watchAgain)
 		case locked:
 			timer.Reset(pause)
 			pause = min(2*pause, lastLook)

@@ -278,12 +278,12 @@ func (w *writer) group() (rows int64) {
 	return 0
 }
 
-// begin begins a transaction on a file whose tables are known.
+// begin begins a transaction, on a file whose schema is this program's.
 func (w *writer) begin() error {
 	if err := w.conn.begin(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	err := w.db.known(w.conn)
+	err := w.db.checkSchema(w.conn)
 	if err != nil {
 		w.conn.rollback()
 	}

@@ -38,7 +38,7 @@ func testLeft(t *testing.T, f *fixture) {
 	seat := f.join(f.store)
 	left := func() bool {
 		t.Helper()
-		yes, err := seat.Left(f.ctx, want(1))
+		yes, err := seat.AnyLeft(f.ctx, want(1))
 		f.must(err)
 		return yes
 	}

@@ -135,7 +135,7 @@ func testPause(t *testing.T, f *fixture) {
 	if turn := f.turn(seat, want(5), jobs.Outcome{Ref: running.Ref, Status: jobs.Completed}); len(turn.Rejected)+len(turn.Claimed) > 0 {
 		t.Errorf("the outcome of what ran: %+v", turn)
 	}
-	if left, err := seat.Left(f.ctx, want(5)); left || err != nil {
+	if left, err := seat.AnyLeft(f.ctx, want(5)); left || err != nil {
 		t.Errorf("is something left for this worker: %v, %v", left, err)
 	}
 	f.policy(jobs.OfType, "B", jobs.Policy{})

@@ -139,7 +139,7 @@ func want(n int) jobs.Want {
 	}
 }
 
-// Ask says the same each time that it is asked.
+// Ask makes a jobs.Ask that says the same each time.
 func Ask(outcomes []jobs.Outcome, want jobs.Want) jobs.Ask {
 	return func() ([]jobs.Outcome, jobs.Want) { return outcomes, want }
 }
@@ -177,7 +177,7 @@ func (f *fixture) expect(id int64, status jobs.Status, attempts int) jobs.Row {
 	return row
 }
 
-// eventually tries until ok, which is to be true soon.
+// eventually waits until ok is true, 20 s at most.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.Helper()
 	tick := time.NewTicker(5 * time.Millisecond) // nothing tells of it: look at the file
@@ -200,9 +200,9 @@ func (f *fixture) checkInvariants() {
 		"only a running job has a lease": `SELECT id FROM sync_jobs WHERE status <> 'running' AND lease_expires_at IS NOT NULL`,
 		"what has ended says when, what has not does not": `SELECT id FROM sync_jobs
 			WHERE (status IN ('completed', 'failed', 'cancelled')) <> (completed_at IS NOT NULL)`,
-		"a completed job has no error":                      `SELECT id FROM sync_jobs WHERE status = 'completed' AND error IS NOT NULL`,
-		"attempts stay within their limit, tokens above":    `SELECT id FROM sync_jobs WHERE attempts > max_attempts OR lease_token < attempts`,
-		"only what is still to come or forever holds a key": `SELECT id FROM sync_jobs WHERE unique_key IS NOT NULL AND unique_for <> 'forever' AND completed_at IS NOT NULL`,
+		"a completed job has no error":                     `SELECT id FROM sync_jobs WHERE status = 'completed' AND error IS NOT NULL`,
+		"attempts stay within their limit and their token": `SELECT id FROM sync_jobs WHERE attempts > max_attempts OR lease_token < attempts`,
+		"what has ended holds no key, unless forever":      `SELECT id FROM sync_jobs WHERE unique_key IS NOT NULL AND unique_for <> 'forever' AND completed_at IS NOT NULL`,
 		"history is of a job's own attempts": `SELECT e.job_id FROM sync_job_errors e LEFT JOIN sync_jobs j ON j.id = e.job_id
 			WHERE j.id IS NULL OR e.lease_token > j.lease_token OR e.ended_at < e.started_at`,
 	} {
