@@ -49,15 +49,15 @@ const (
 	retryJitter = 0.1
 )
 
-// or fills what is not said with what b says.
-func (r RetryPolicy) or(b RetryPolicy) RetryPolicy {
+// Or is r, with what b says where r says nothing.
+func (r RetryPolicy) Or(b RetryPolicy) RetryPolicy {
 	return RetryPolicy{Delay: cmp.Or(r.Delay, b.Delay), Cap: cmp.Or(r.Cap, b.Cap), Jitter: cmp.Or(r.Jitter, b.Jitter)}
 }
 
 // wait is how long a job waits after its nth failed attempt. The jitter keeps
 // jobs that failed together from coming back together.
 func (r RetryPolicy) wait(attempt int) time.Duration {
-	r = r.or(RetryPolicy{Cap: retryCap, Jitter: retryJitter})
+	r = r.Or(RetryPolicy{Cap: retryCap, Jitter: retryJitter})
 	d := r.Delay
 	for i := 1; i < attempt && d < r.Cap; i++ {
 		d *= 2

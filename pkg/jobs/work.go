@@ -145,7 +145,7 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 // retry is what holds for the job's retries: as the operator says, or the handler,
 // or the worker's options.
 func (r *run) retry(a *attempt) RetryPolicy {
-	return a.Retry.or(RetryPolicy{Delay: r.opts.RetryDelay})
+	return a.Retry.Or(RetryPolicy{Delay: r.opts.RetryDelay})
 }
 
 // backoff is how long the job waits after an attempt that failed.

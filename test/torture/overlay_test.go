@@ -38,7 +38,7 @@ var points = map[string]patch{
 	"before the claim":               {turnFile, "if turn.Next, err = t.promote(claims); err != nil {", "point.At(%q)\n		if turn.Next, err = t.promote(claims); err != nil {"},
 	"in the claim":                   {turnFile, "		turn.Next = sooner(turn.Next", "		point.At(%q)\n		turn.Next = sooner(turn.Next"},
 	"after the claim":                {turnFile, "	slices.SortFunc(turn.Claimed, byOrder)", "	if len(turn.Claimed) > 0 {\n		point.At(%q)\n	}\n	slices.SortFunc(turn.Claimed, byOrder)"},
-	"in the finish":                  {turnFile, "		if t.again {\n			for _, c := range made {", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			for _, c := range made {"},
+	"in the finish":                  {turnFile, "		if t.again {\n			if turn.Claimed, err = s.stillHeld(", "		if len(outcomes) > 0 {\n			point.At(%q)\n		}\n		if t.again {\n			if turn.Claimed, err = s.stillHeld("},
 	"after the finish":               {turnFile, "	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)", "	if len(outcomes) > 0 {\n		point.At(%q)\n	}\n	if err != nil {\n		return jobs.Turn{}, wrapError(\"turn\", err)"},
 	"before a commit":                {commitFile, "	err := w.conn.commit()", "	point.At(%q)\n	err := w.conn.commit()"},
 	"after a commit":                 {commitFile, "	switch {\n	case err == nil:\n		return w.db.stillThere()", "	point.At(%q)\n	switch {\n	case err == nil:\n		return w.db.stillThere()"},

@@ -38,14 +38,6 @@ func (w *writer) checkpoint() {
 	w.bound()
 }
 
-// copiedBack is how many of the -wal file's pages were copied back, by whichever
-// process (nBackfill of https://sqlite.org/walformat.html, 2.2); 0 where that can't
-// be told.
-func (db *DB) copiedBack() int {
-	pages, _ := word(db.shm, walCopied)
-	return int(pages)
-}
-
 // copyBack copies the -wal file's pages back, and then, where mode asks for it and
 // all could be copied, has the file begin anew. That part holds the write lock:
 // with nothing left to copy it is short. It never waits, as a reader may stay for

@@ -45,16 +45,6 @@ func (f *dbFile) Sync(flags vfs.SyncFlag) error {
 	return err
 }
 
-// Of the -shm file: how much of -wal is copied (nBackfill of
-// https://sqlite.org/walformat.html, 2.2), and the lock bytes of the readers that see
-// part of -wal. That of the others, walReadLock itself, is held by a checkpoint while it
-// copies and syncs.
-const (
-	walCopied    = 96
-	walReaders   = walReadLock + 1
-	walReadersOf = 4
-)
-
 // copyAgain has the next checkpoint copy all of -wal, and throws the database out of the
 // cache. It is false, and does neither, while somebody reads: pages that are not on the
 // disk can be read from the cache alone. A checkpoint calls it, and there is one at a time.

@@ -87,6 +87,19 @@ func inspect(dbPath string) (warnings []string, err error) {
 	return warnings, checkFile(dbPath)
 }
 
+func statfs(path string) (unix.Statfs_t, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(path, &st)
+		if err == nil {
+			return st, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return st, &fs.PathError{Op: "statfs", Path: path, Err: err}
+		}
+	}
+}
+
 // checkWAL refuses a -wal file whose database was taken away: SQLite would throw
 // it away with what was committed last, and begin an empty database.
 func checkWAL(dbPath string) error {

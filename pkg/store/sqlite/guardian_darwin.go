@@ -38,18 +38,5 @@ func mountPoint(paths ...string) (string, error) {
 	return "", nil
 }
 
-func statfs(path string) (unix.Statfs_t, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(path, &st)
-		if err == nil {
-			return st, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return st, &fs.PathError{Op: "statfs", Path: path, Err: err}
-		}
-	}
-}
-
 // foreignLocks sees nothing: the kernel doesn't tell a process its own locks.
 func foreignLocks(string) error { return nil }

@@ -51,16 +51,8 @@ var fileSystems = map[uint32]fileSystem{
 // fileSystemOf asks statfs. Its f_type is 32 bits wide, and sign-extended on
 // some machines.
 func fileSystemOf(dir string) (fileSystem, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(dir, &st)
-		if err == nil {
-			return fileSystems[uint32(st.Type)], nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return fileSystem{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
-		}
-	}
+	st, err := statfs(dir)
+	return fileSystems[uint32(st.Type)], err
 }
 
 // mountEscapes are the four characters that mountinfo writes in octal.

@@ -1,16 +1,9 @@
 package sqlite
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io"
 	"os"
 )
-
-// walWriteLock is the byte of the -shm file that a writer in WAL mode locks,
-// from before its first change until its commit is done: WAL_WRITE_LOCK, the
-// first of the lock bytes (https://sqlite.org/walformat.html, 2.3.1).
-const walWriteLock = 120
 
 // holder is a process that has one of SQLite's locks.
 type holder struct {
@@ -45,48 +38,4 @@ func holderOf(shm *os.File, at int64) (h holder, ok bool) {
 		}
 	}
 	return describe(pid), true
-}
-
-// locked says whether somebody, who may be of this process, is in a write transaction
-// right now; false where that can't be told, as the store is closed.
-func (db *DB) locked() bool {
-	held, _, err := testLock(db.shm, walWriteLock)
-	return err == nil && held
-}
-
-// word is a number of 32 bits in a file, in this machine's order of bytes; 0 with an error.
-func word(file *os.File, at int64) (uint32, error) {
-	var bytes [4]byte
-	if _, err := file.ReadAt(bytes[:], at); err != nil {
-		return 0, err
-	}
-	return binary.NativeEndian.Uint32(bytes[:]), nil
-}
-
-// A reader locks one of five bytes of the -shm file, which stands for the frame
-// of the -wal file up to which it sees: WAL_READ_LOCK and aReadMark
-// (https://sqlite.org/walformat.html, 2.3 and 2.2). The first is for readers that
-// see nothing of it, as all of it had been copied back when they began.
-const (
-	walReadLock  = 123
-	walReadMarks = 100
-)
-
-// oldestReader returns the lock byte of those readers that see the least of the
-// -wal file: while they stay, it can't begin anew. Readers that come and go see
-// more. False: there are no readers.
-func oldestReader(shm *os.File) (at int64, ok bool) {
-	var marks [5]uint32
-	if err := binary.Read(io.NewSectionReader(shm, walReadMarks, 20), binary.NativeEndian, &marks); err != nil {
-		return 0, false
-	}
-	var oldest uint32
-	for i, mark := range marks {
-		byteOf := walReadLock + int64(i)
-		held, _, err := testLock(shm, byteOf)
-		if err == nil && held && (!ok || mark < oldest) {
-			at, oldest, ok = byteOf, mark, true
-		}
-	}
-	return at, ok
 }

@@ -76,62 +76,6 @@ func Open(ctx context.Context, path string, opts Options) (_ *DB, err error) {
 	return db, nil
 }
 
-// prepareFiles lets the guardian look, makes the files (ownFiles), syncs their folder,
-// and notes which file the path names.
-func (db *DB) prepareFiles() error {
-	warnings, err := inspect(db.path)
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		db.log.Warn(w)
-	}
-	if _, err := os.Stat(db.path); errors.Is(err, os.ErrNotExist) && db.opts.Existing {
-		return fmt.Errorf("%s is not there: start a worker or enqueue a job first, or name another with --db", db.path)
-	}
-	if err := db.ownFiles(); err != nil {
-		return err
-	}
-	if err := syncDir(filepath.Dir(db.path)); err != nil {
-		return err
-	}
-	db.file, err = identify(db.path)
-	return err
-}
-
-// ownFiles makes the files that are not there, as private as the database, and
-// sees that the others are: the driver asks the umask instead.
-func (db *DB) ownFiles() error {
-	suffixes := []string{"", "-workers"}
-	if walMode(db.path) {
-		suffixes = append(suffixes, "-wal", "-shm")
-	}
-	for _, suffix := range suffixes {
-		f, err := openOrCreate(db.path+suffix, db.path)
-		if err == nil {
-			err = errors.Join(takeAfter(f, db.path), f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("%w: name another place with --db", err)
-		}
-	}
-	return nil
-}
-
-// walMode says whether the database is in WAL mode, by its header
-// (https://sqlite.org/fileformat.html, 1.3). Where it is not, a -wal file beside
-// it would have the driver skip the locks of the mode that it is in.
-func walMode(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	var header [20]byte
-	_, err = f.ReadAt(header[:], 0)
-	return err == nil && header[18] == 2 && header[19] == 2
-}
-
 // openPatience is how long an Open waits for the locks of others.
 const openPatience = 15 * time.Second
 
@@ -201,12 +145,4 @@ func (db *DB) first(ctx context.Context) (*conn, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -50,9 +50,8 @@ func readPolicies(c *conn) (all policies, err error) {
 
 // retry is what the policies say of the retries of a job.
 func (all policies) retry(jobType, queue string) jobs.RetryPolicy {
-	said := all[policyOf{jobs.OfType, jobType, byOperator}]
-	said = or(said, all[policyOf{jobs.OfQueue, queue, byOperator}])
-	return or(said, all[policyOf{jobs.OfType, jobType, byHandler}]).Retry
+	said := all[policyOf{jobs.OfType, jobType, byOperator}].Retry
+	return said.Or(all[policyOf{jobs.OfQueue, queue, byOperator}].Retry).Or(all[policyOf{jobs.OfType, jobType, byHandler}].Retry)
 }
 
 // inClaim is SQL for what a job names itself, or else the policies, in a column
@@ -70,9 +69,7 @@ func or(p, q jobs.Policy) jobs.Policy {
 	return jobs.Policy{
 		Paused: p.Paused, MaxAttempts: cmp.Or(p.MaxAttempts, q.MaxAttempts), Timeout: cmp.Or(p.Timeout, q.Timeout),
 		MaxRunning: cmp.Or(p.MaxRunning, q.MaxRunning), MaxStarts: cmp.Or(p.MaxStarts, q.MaxStarts),
-		Retry: jobs.RetryPolicy{
-			Delay: cmp.Or(p.Retry.Delay, q.Retry.Delay), Cap: cmp.Or(p.Retry.Cap, q.Retry.Cap), Jitter: cmp.Or(p.Retry.Jitter, q.Retry.Jitter),
-		},
+		Retry: p.Retry.Or(q.Retry),
 	}
 }
 

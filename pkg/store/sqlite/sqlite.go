@@ -176,6 +176,19 @@ func (db *DB) Read() *sql.DB { return db.readers }
 // now is the wall clock in Unix seconds.
 func (db *DB) now() float64 { return float64(jobs.SecondsOf(db.opts.Now())) }
 
+// seconds is a duration in seconds; what is longer than some 30 years is that
+// long: anybody may write such numbers.
+func seconds(s float64) time.Duration {
+	return time.Duration(max(-1e9, min(s, 1e9)) * float64(time.Second))
+}
+
+func wrapError(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
 // read runs fn on the engine's own read connection.
 func (db *DB) read(fn func(*conn) error) error {
 	db.look.Lock()

@@ -51,7 +51,8 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 		}
 	}
 	unfinished := make(tally)
-	if err := db.count(ctx, &s, unfinished); err != nil {
+	all, err := db.count(ctx, &s, unfinished)
+	if err != nil {
 		return jobs.Stats{}, wrapError("stats", err)
 	}
 	s.Types = []jobs.TypeStats{}
@@ -64,19 +65,19 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	slices.SortFunc(s.Types, func(a, b jobs.TypeStats) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Queue, b.Queue))
 	})
-	s.Completed -= s.Failed + s.Cancelled + s.Pending + s.Running
+	s.Completed = all - s.Failed - s.Cancelled - s.Pending - s.Running
 	return s, nil
 }
 
-// count counts; all jobs are in s.Completed then.
-func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) error {
-	return db.browse(ctx, func(c *conn) error {
+// count runs counts: it fills in s and unfinished, and returns how many jobs there are.
+func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) (all int64, err error) {
+	err = db.browse(ctx, func(c *conn) error {
 		var of *jobs.TypeStats // of the last row; as a rule of the next one, too
 		return c.query(counts, func(row *sqlite3.Stmt) error {
 			n := row.ColumnInt64(3)
 			switch string(row.ColumnRawText(0)) {
 			case "all":
-				s.Completed = n
+				all = n
 			case "failed":
 				s.Failed = n
 			case "cancelled":
@@ -93,6 +94,7 @@ func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) error 
 			return nil
 		})
 	})
+	return all, err
 }
 
 // tally is the counts of unfinished jobs.

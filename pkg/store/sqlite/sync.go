@@ -126,10 +126,6 @@ func (f *walFile) forget() {
 	}
 }
 
-// walOpen is the byte of the -shm file that each connection locks for as long as it
-// has the -wal file open (UNIX_SHM_DMS in SQLite's os_unix.c).
-const walOpen = 128
-
 // forgetOrphan throws a -wal file that nobody has open out of the cache, before a
 // first connection reads it: whoever wrote to it last may have been killed after a
 // sync that failed, and before forget. It tells of no error, as the connection will.

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -48,17 +47,8 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 			}
 		}
 		if t.again {
-			for _, c := range made {
-				holds, err := s.holds(t, c.Ref)
-				if err != nil {
-					return err
-				}
-				if holds {
-					turn.Claimed = append(turn.Claimed, c)
-				}
-			}
-			if len(turn.Claimed) > 0 { // the commit that failed has happened
-				return nil
+			if turn.Claimed, err = s.stillHeld(t, made); err != nil || len(turn.Claimed) > 0 {
+				return err // some are: the commit that failed has happened
 			}
 		}
 		if len(claims) == 0 {
@@ -166,10 +156,19 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// holds says whether the attempt is this worker's, now.
-func (s *seat) holds(t *tx, ref jobs.Ref) (bool, error) {
-	return t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'running' AND lease_token = ? AND lease_owner = ?`,
-		ref.ID, ref.Token, s.id)
+// stillHeld is which of the attempts this worker holds, now.
+func (s *seat) stillHeld(t *tx, claimed []jobs.Claimed) (held []jobs.Claimed, err error) {
+	for _, c := range claimed {
+		yes, err := t.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND status = 'running' AND lease_token = ? AND lease_owner = ?`,
+			c.ID, c.Token, s.id)
+		if err != nil {
+			return nil, err
+		}
+		if yes {
+			held = append(held, c)
+		}
+	}
+	return held, nil
 }
 
 // AnyLeft implements jobs.Seat.
@@ -195,17 +194,4 @@ func (s *seat) AnyLeft(_ context.Context, want jobs.Want) (left bool, err error)
 		return err
 	})
 	return left, wrapError("left", err)
-}
-
-// seconds is a duration in seconds; what is longer than some 30 years is that
-// long: anybody may write such numbers.
-func seconds(s float64) time.Duration {
-	return time.Duration(max(-1e9, min(s, 1e9)) * float64(time.Second))
-}
-
-func wrapError(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -148,10 +148,3 @@ func (w *watcher) run() {
 		}
 	}
 }
-
-// commits is SQLite's count of all commits to the file, by whatever program
-// (iChange of https://sqlite.org/walformat.html, 2.1). It says of a change only
-// that there was one, as it begins anew where the -shm file does.
-func (db *DB) commits() (uint32, error) {
-	return word(db.shm, 8)
-}

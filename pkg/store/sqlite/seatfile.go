@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -42,46 +41,6 @@ func openSeatFile(dbPath string) (*seatFile, error) {
 		return nil, errors.Join(fmt.Errorf("open the seats: %w", err), file.Close())
 	}
 	return &seatFile{file: file, info: info}, nil
-}
-
-// openOrCreate opens path to read and write; a file that it makes gets the
-// mode and the owner of the file model.
-func openOrCreate(path, model string) (*os.File, error) {
-	for {
-		file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return file, err
-		}
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue // another process was quicker
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := takeAfter(file, model); err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		return file, nil
-	}
-}
-
-// takeAfter gives file the owner and the mode of the file at model, if there
-// is one. SQLite does the same with -wal and -shm: what root made by the way
-// must not lock out the database's owner.
-func takeAfter(file *os.File, model string) error {
-	info, err := os.Stat(model)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	uid, gid := owner(info)
-	if err := file.Chown(uid, gid); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	return file.Chmod(info.Mode().Perm())
 }
 
 // Take locks the byte of a worker's id, which is 1 or more, and never waits.
@@ -132,37 +91,4 @@ func (f *seatFile) Close() error { return f.file.Close() }
 
 func (f *seatFile) lock(at int64, kind int16) error {
 	return fcntlLock(f.file, ofdSetLock, &unix.Flock_t{Type: kind, Start: at, Len: 1})
-}
-
-// testLock reports whether an open file description other than file's holds a
-// lock on byte at, and through which process: -1 when it is not known, as an
-// open file description is nobody's in particular, and 0 for a process of
-// another PID namespace. It needs no right to write.
-func testLock(file *os.File, at int64) (held bool, pid int, err error) {
-	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
-	if err := fcntlLock(file, ofdGetLock, &lk); err != nil {
-		return false, 0, err
-	}
-	return lk.Type != unix.F_UNLCK, int(lk.Pid), nil
-}
-
-// fcntlLock holds on to the descriptor while the call is under way, so that a
-// Close meanwhile can't turn it into a lock on some other file.
-func fcntlLock(file *os.File, cmd int, lk *unix.Flock_t) error {
-	conn, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var errno error
-	err = conn.Control(func(fd uintptr) {
-		for {
-			if errno = unix.FcntlFlock(fd, cmd, lk); !errors.Is(errno, unix.EINTR) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return errno
 }
