@@ -29,8 +29,9 @@ what it prints; on conflict that one is kept, gets the new payload
 With --file, each line is a job: {"job_type": …, "payload": …} and, where
 wanted, priority, queue, run_at (Unix seconds, RFC 3339, or
 2006-01-02 15:04 here), delay, max_attempts, timeout, unique_key,
-unique_for, on_conflict and meta (an object of strings). The whole file is checked before the first
-job is added. The ids are printed unless that is to a terminal.`,
+unique_for, on_conflict and meta (an object of strings). The whole file
+is checked before the first job is added. The ids are printed unless that
+is to a terminal.`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "priority", Usage: "among due jobs the higher `N` is claimed first"},
 			command.DurationFlag("delay", 0, "run it `D` from now at the earliest: 30s, 5m, 7d"),

@@ -32,7 +32,7 @@ func (s *shell) policyCommand(kind jobs.PolicyKind) *cli.Command {
 		&cli.StringFlag{Name: "max-attempts", Usage: "try a job that names none `N` times at most"},
 		&cli.StringFlag{Name: "timeout", Usage: "stop an attempt of a job that names none after `D`"},
 		&cli.StringFlag{Name: "retry-delay", Usage: "wait `D` after the first failed attempt, doubled each time"},
-		&cli.StringFlag{Name: "retry-cap", Usage: "wait `D` at most"},
+		&cli.StringFlag{Name: "retry-cap", Usage: "double the wait up to `D`"},
 		&cli.StringFlag{Name: "retry-jitter", Usage: "make each wait up to this `PART` of it shorter or longer: 0.1"},
 		&cli.StringFlag{Name: "max-running", Usage: "run `N` at once at most, in the whole fleet"},
 		&cli.StringFlag{Name: "max-starts", Usage: "start at most `N/D` attempts in any span: 100/1m"},

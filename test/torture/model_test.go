@@ -30,7 +30,7 @@ type jobOp struct {
 	maybe bool
 }
 
-// step is the model: a job's life, as DESIGN.md draws it.
+// step is the model: a job's life, as the doc of package jobs draws it.
 func (op jobOp) step(s jobState) (bool, jobState) {
 	running := s.status == "running" && s.token == op.token
 	switch op.what {
