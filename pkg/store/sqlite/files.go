@@ -36,7 +36,10 @@ func (db *DB) prepareFiles() error {
 // ownFiles makes the files that are not there, as private as the database, and
 // sees that the others are: the driver asks the umask instead.
 func (db *DB) ownFiles() error {
-	suffixes := []string{"", "-workers"}
+	suffixes := []string{""}
+	if !db.opts.Existing { // else it may be another program's database
+		suffixes = append(suffixes, "-workers")
+	}
 	if walMode(db.path) {
 		suffixes = append(suffixes, "-wal", "-shm")
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,7 +123,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	return db.ownFiles() // SQLite has made -wal anew if the database was empty
 }
 
-// first opens a connection, turns to WAL mode and migrates. While others open a
+// first opens a connection and prepares the database. While others open a
 // fresh file, or close it, SQLite may say BUSY without having asked the busy
 // handler: then all of it is tried again. Whoever wins does it for all.
 func (db *DB) first(ctx context.Context) (*conn, error) {
@@ -131,7 +132,7 @@ func (db *DB) first(ctx context.Context) (*conn, error) {
 	for {
 		c, err := newConn(db.path, patience(openPatience, func() bool { return ctx.Err() == nil }), false)
 		if err == nil {
-			if err = errors.Join(c.Exec(`PRAGMA journal_mode = WAL`), migrate(c, db.path)); err == nil {
+			if err = db.prepare(c); err == nil {
 				return c, nil
 			}
 			err = fmt.Errorf("open %s: %w", db.path, errors.Join(err, c.close()))
@@ -146,3 +147,19 @@ func (db *DB) first(ctx context.Context) (*conn, error) {
 		}
 	}
 }
+
+// prepare turns to WAL mode and migrates. With Options.Existing another program's
+// database is left as it is.
+func (db *DB) prepare(c *conn) error {
+	if db.opts.Existing {
+		if version, err := schemaVersion(c); err != nil || version == 0 {
+			return cmp.Or(err, errNoQueue)
+		}
+	}
+	if err := c.Exec(`PRAGMA journal_mode = WAL`); err != nil {
+		return err
+	}
+	return migrate(c, db.path)
+}
+
+var errNoQueue = errors.New("there is no queue in it: start a worker or enqueue a job first, or name another with --db")

@@ -57,7 +57,8 @@ type Options struct {
 	// ticks, sqlitetx and plain SQL [what the file says; in a new one no limit, or 1,000
 	// for Memory]. It costs each commit of enqueues a count of the pending jobs.
 	MaxPending int
-	// Existing refuses to make a database that is not there [false].
+	// Existing refuses to make a database that is not there, or a queue in one that
+	// has none [false].
 	Existing bool
 	// Now is the wall clock [time.Now].
 	Now func() time.Time
