@@ -25,8 +25,9 @@ type Policy struct {
 	MaxStarts Rate
 	// Paused lets none begin; what runs goes on. Only operators pause.
 	Paused bool
-	// Backoff, in place of Retry, is how long a job waits after its nth attempt
-	// failed with err. Only a handler brings one; an operator's Retry.Delay goes before it.
+	// Backoff, in place of Retry, is how long a job waits that is tried again after its
+	// nth attempt failed with err. Only a handler brings one; an operator's Retry.Delay
+	// goes before it.
 	Backoff func(attempt int, err error) time.Duration
 }
 

@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -35,10 +32,7 @@ func TestSyncFails(t *testing.T) {
 		feeder(t, db)
 		return
 	}
-	disk := newFailingDisk(t)
-	h := newHome(t)
-	h.dir = filepath.Join(disk.dir, "home")
-	h.db = filepath.Join(h.dir, "shoal.db")
+	h, disk := onFailingDisk(t)
 	h.enqueuer("enqueue", "First")
 	notes := t.TempDir()
 	type process struct {
@@ -159,10 +153,7 @@ func TestSyncFails(t *testing.T) {
 func TestSyncFailsOfKilled(t *testing.T) {
 	for _, jobType := range []string{"Wait", "Run"} {
 		t.Run(jobType, func(t *testing.T) {
-			disk := newFailingDisk(t)
-			h := newHome(t)
-			h.dir = filepath.Join(disk.dir, "home")
-			h.db = filepath.Join(h.dir, "shoal.db")
+			h, disk := onFailingDisk(t)
 			w := h.worker("--type", "Run", "--exec", "Run=true")
 			h.enqueuer("job", "wait", h.enqueuer("enqueue", "Run")) // then it writes nothing for a while
 			disk.fail()
@@ -181,98 +172,6 @@ func TestSyncFailsOfKilled(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestCheckpointFails: the disk fails where a checkpoint brings the pages of -wal into the
-// database, which grows by them. The next one, on a sound disk, brings all of them there
-// once more, and -wal is given up, or begins anew: what the disk has then is whole.
-func TestCheckpointFails(t *testing.T) {
-	const n = 300
-	prepare := func(t *testing.T) (*home, *failingDisk) {
-		disk := newFailingDisk(t)
-		h := newHome(t)
-		h.dir = filepath.Join(disk.dir, "home")
-		h.db = filepath.Join(h.dir, "shoal.db")
-		return h, disk
-	}
-	fill := func(t *testing.T, q store.Store) {
-		payloads := make([][]byte, n) // that the device can't compress
-		for i := range payloads {
-			payloads[i] = make([]byte, 1000)
-			_, _ = rand.Read(payloads[i])
-		}
-		if _, err := jobs.EnqueueMany(t.Context(), q, "Grow", payloads); err != nil {
-			t.Fatal(err)
-		}
-	}
-	check := func(h *home) {
-		h.Helper()
-		if got := h.sql(`PRAGMA integrity_check; SELECT count(*) FROM sync_jobs`); got != fmt.Sprintf("ok\n%d", n) {
-			h.Errorf("on the disk: %.200s", got)
-		}
-	}
-	t.Run("end", func(t *testing.T) {
-		h, disk := prepare(t)
-		q := h.open()
-		fill(t, q)
-		disk.fill()
-		_ = q.Close()
-		disk.recover()
-		if _, err := os.Stat(h.db + "-wal"); err != nil {
-			t.Fatalf("given up: %v", err)
-		}
-		h.enqueuer("stats")
-		if _, err := os.Stat(h.db + "-wal"); !errors.Is(err, os.ErrNotExist) {
-			t.Fatalf("not given up: %v", err)
-		}
-		disk.remount()
-		check(h)
-	})
-	t.Run("life", func(t *testing.T) {
-		h, disk := prepare(t)
-		failed := make(chan string, 1)
-		log := zap.NewExample(zap.IncreaseLevel(zap.ErrorLevel), zap.Hooks(func(e zapcore.Entry) error {
-			select {
-			case failed <- e.Message:
-			default:
-			}
-			return nil
-		}))
-		_ = h.open().Close() // it makes the home
-		q, err := store.Open(t.Context(), h.db, store.Options{Logger: log})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer q.Close()
-		shell, in := h.begin(`BEGIN; SELECT count(*) FROM sync_jobs;`)
-		fill(t, q)
-		// Past 64 MiB the file is to begin anew, once no reader is in the way.
-		h.sql(`PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL; ` + strings.Repeat(`UPDATE sync_jobs SET priority = priority + 1; `, 170))
-		size := func() int64 {
-			info, err := os.Stat(h.db + "-wal")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return info.Size()
-		}
-		if size() <= 64<<20 {
-			t.Fatalf("-wal has %d bytes", size())
-		}
-		disk.fill()
-		if err := errors.Join(in.Close(), shell.Wait()); err != nil {
-			t.Fatal(err)
-		}
-		if said := <-failed; !strings.HasPrefix(said, "checkpoint failed") {
-			t.Errorf("it says %q", said)
-		}
-		disk.recover()
-		eventually(t, "the small file", func() bool { return size() <= 64<<20 })
-		if err := q.Close(); err != nil {
-			t.Fatal(err)
-		}
-		disk.remount()
-		check(h)
-	})
 }
 
 // failAndDie has a program enqueue jobs on a failing disk, and be killed right after its

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"encoding/binary"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,13 +94,11 @@ func (b *baton) pass() {
 
 // tell writes the count of passes.
 func (b *baton) tell(passes uint32) {
-	var count [4]byte
-	binary.NativeEndian.PutUint32(count[:], passes)
-	_, _ = b.seats.file.WriteAt(count[:], 0) // without it, waiters look by themselves
+	_ = setWord(b.seats.file, batonPasses, passes) // without it, waiters look by themselves
 }
 
 // passes counts how often the baton was passed on; 0: never, or there is no telling.
 func (b *baton) passes() uint32 {
-	count, _ := word(b.seats.file, 0)
+	count, _ := word(b.seats.file, batonPasses)
 	return count
 }

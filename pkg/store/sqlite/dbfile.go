@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"os"
 
 	"github.com/ncruces/go-sqlite3"
@@ -18,13 +19,12 @@ import (
 // cut the database would lack what -wal had.
 //
 // So after a sync that has failed all of -wal is to be copied once more, onto pages that
-// come from the disk (copyAgain); until that can be arranged each sync fails. The kernel
-// tells each descriptor of the failure once, so each connection that had the file open
-// sees to that.
+// come from the disk (copyAgain); until that can be arranged each sync fails. That it
+// is to be arranged is noted in the seats' file, as the kernel tells each descriptor of
+// the failure once, and whoever was told may be gone by then.
 type dbFile struct {
 	osFile
-	shm    string // the path of -shm
-	failed bool
+	path string
 }
 
 // DeviceCharacteristics implements vfs.File, without what osFile can't do.
@@ -35,29 +35,32 @@ func (f *dbFile) DeviceCharacteristics() vfs.DeviceCharacteristic {
 // Sync implements vfs.File.
 func (f *dbFile) Sync(flags vfs.SyncFlag) error {
 	err := f.osFile.Sync(flags)
-	if err == nil && !f.failed {
+	seats, e := os.OpenFile(f.path+"-workers", os.O_RDWR, 0)
+	if e != nil {
+		return err
+	}
+	defer seats.Close()
+	if failed, _ := word(seats, syncFailed); failed == 0 && err == nil {
 		return nil
 	}
-	f.failed = !f.copyAgain()
-	if err == nil {
-		err = sqlite3.IOERR_FSYNC
+	shm, e := os.OpenFile(f.path+"-shm", os.O_RDWR, 0)
+	if e != nil {
+		return err // another mode than WAL, whose journal SQLite keeps
 	}
-	return err
+	defer shm.Close()
+	_ = setWord(seats, syncFailed, 1) // where it can't be noted, this may be the last that is known
+	if f.copyAgain(shm) {
+		_ = setWord(seats, syncFailed, 0) // else there is one more copy
+	}
+	return cmp.Or(err, error(sqlite3.IOERR_FSYNC))
 }
 
 // copyAgain has the next checkpoint copy all of -wal, and throws the database out of the
 // cache. It is false, and does neither, while somebody reads: pages that are not on the
 // disk can be read from the cache alone. A checkpoint calls it, and there is one at a time.
-func (f *dbFile) copyAgain() bool {
-	shm, err := os.OpenFile(f.shm, os.O_RDWR, 0)
-	if err != nil {
-		return os.IsNotExist(err) // in another mode than WAL, whose journal SQLite keeps
-	}
-	defer shm.Close() // which unlocks
-	if fcntlLock(shm, ofdSetLock, &unix.Flock_t{Type: unix.F_WRLCK, Start: walReaders, Len: walReadersOf}) != nil {
-		return false
-	}
-	if _, err := shm.WriteAt(make([]byte, 4), walCopied); err != nil {
+func (f *dbFile) copyAgain(shm *os.File) bool {
+	readers := unix.Flock_t{Type: unix.F_WRLCK, Start: walReaders, Len: walReadersOf} // until shm is closed
+	if fcntlLock(shm, ofdSetLock, &readers) != nil || setWord(shm, walCopied, 0) != nil {
 		return false
 	}
 	dropCache(f.Fd(), 0)

@@ -12,14 +12,18 @@ import (
 // file description.
 var errSeatTaken = errors.New("seat is taken")
 
-// seatFile is one open file description of <database>-workers. Byte 0 is
-// the baton's, and the file begins with its count (baton.go), without which it works
-// too; no other content matters. The worker with id n holds a lock on byte n, and the
-// kernel drops it with the last descriptor, however its process died. These
-// are open file description locks (fcntl(2), F_OFD_SETLK): unlike POSIX locks
-// they survive when another descriptor of the file is closed, and a child that
-// inherits the descriptor keeps them. The file is never truncated and never
-// removed, or two workers could hold one byte of two files.
+// What is in the seats' file: numbers of 32 bits, which nothing but these read.
+const (
+	batonPasses = 0 // baton.passes
+	syncFailed  = 4 // dbFile: all of -wal is to be copied into the database again, if it isn't 0
+)
+
+// seatFile is one open file description of <database>-workers. The worker with id n holds
+// a lock on byte n, and the kernel drops it with the last descriptor, however its process
+// died; byte 0 is the baton's. These are open file description locks (fcntl(2),
+// F_OFD_SETLK): unlike POSIX locks they survive when another descriptor of the file is
+// closed, and a child that inherits the descriptor keeps them. The file is never
+// truncated and never removed, or two workers could hold one byte of two files.
 type seatFile struct {
 	file *os.File
 	info os.FileInfo // as it was opened

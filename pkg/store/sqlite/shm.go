@@ -34,6 +34,11 @@ func word(file *os.File, at int64) (uint32, error) {
 	return binary.NativeEndian.Uint32(bytes[:]), nil
 }
 
+func setWord(file *os.File, at int64, n uint32) error {
+	_, err := file.WriteAt(binary.NativeEndian.AppendUint32(nil, n), at)
+	return err
+}
+
 // commits is SQLite's count of all commits to the file, by whatever program. It says of
 // a change only that there was one, as it begins anew where the -shm file does.
 func (db *DB) commits() (uint32, error) {

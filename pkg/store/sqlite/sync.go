@@ -44,7 +44,7 @@ func (v syncVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File,
 	case flags&vfs.OPEN_WAL != 0:
 		return &walFile{osFile: own, from: noFrames}, flags, nil
 	case flags&vfs.OPEN_MAIN_DB != 0:
-		return &dbFile{osFile: own, shm: name.String() + "-shm"}, flags, nil
+		return &dbFile{own, name.String()}, flags, nil
 	}
 	return file, flags, err
 }
@@ -66,7 +66,7 @@ type walFile struct {
 	osFile
 	gathered
 	from, end int64 // of what this connection has written since its last sync
-	done      int64 // the end of what was synced then, with all before it
+	done      int64 // the end of what was synced then, with all before it; 0: nothing is known to be
 }
 
 // noFrames, as walFile.from: this connection has written nothing since its last sync.
@@ -93,13 +93,17 @@ func (f *walFile) ReadAt(p []byte, at int64) (int, error) {
 }
 
 // Sync implements vfs.File. A connection that has written nothing syncs for a
-// checkpoint, without the write lock, and leaves the file to those who have.
+// checkpoint, without the write lock, and leaves the file to those who have. But the
+// kernel has told it then, and will not once more: it begins as a newcomer does.
 func (f *walFile) Sync(flags vfs.SyncFlag) error {
 	if err := f.flush(f.osFile); err != nil {
 		return vfs.SystemError(err, sqlite3.IOERR_WRITE) // not of the sync: noSpace asks
 	}
 	err := f.osFile.Sync(flags)
 	if f.from == noFrames {
+		if err != nil {
+			f.done = 0
+		}
 		return err
 	}
 	if err != nil {
@@ -126,9 +130,11 @@ func (f *walFile) forget() {
 	}
 }
 
-// forgetOrphan throws a -wal file that nobody has open out of the cache, before a
-// first connection reads it: whoever wrote to it last may have been killed after a
-// sync that failed, and before forget. It tells of no error, as the connection will.
+// forgetOrphan throws a -wal file that nobody has open out of the cache, and the
+// database too, before a first connection reads them: whoever was the last to have them
+// open may have been killed after a sync that failed, and before forget or copyAgain, or
+// have known of neither. Who ends as it should leaves no -wal file. It tells of no error,
+// as the connection will.
 func forgetOrphan(path string) {
 	if shm, err := os.Open(path + "-shm"); err == nil {
 		defer shm.Close()
@@ -136,8 +142,13 @@ func forgetOrphan(path string) {
 			return
 		}
 	}
-	if wal, err := os.Open(path + "-wal"); err == nil {
-		defer wal.Close()
-		dropCache(wal.Fd(), 0)
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		return
+	}
+	for _, path := range []string{path, path + "-wal"} {
+		if f, err := os.Open(path); err == nil {
+			dropCache(f.Fd(), 0)
+			f.Close()
+		}
 	}
 }
