@@ -32,17 +32,22 @@ func TestCheckpointFails(t *testing.T) {
 			h.Errorf("on the disk: %.200s, want ok and %d jobs", got, n)
 		}
 	}
+	// next has another program come, once the disk is sound.
+	next := func(h *home, disk *failingDisk) {
+		h.Helper()
+		disk.recover()
+		h.expectWAL(true)
+		h.enqueuer("stats")
+		h.expectWAL(false)
+		disk.remount()
+	}
 	t.Run("at the end", func(t *testing.T) {
 		h, disk := onFailingDisk(t)
 		q := h.open()
 		grow(t, q, 300)
 		disk.fill()
 		_ = q.Close()
-		disk.recover()
-		h.expectWAL(true)
-		h.enqueuer("stats")
-		h.expectWAL(false)
-		disk.remount()
+		next(h, disk)
 		check(h, 300)
 	})
 	t.Run("of another program", func(t *testing.T) {
@@ -52,11 +57,7 @@ func TestCheckpointFails(t *testing.T) {
 			INSERT INTO sync_jobs (job_type, payload) SELECT 'Grow', json_quote(hex(randomblob(1000))) FROM generate_series(1, 300);`)
 		disk.fill()
 		end(t, shell, in)
-		disk.recover()
-		h.expectWAL(true)
-		h.enqueuer("stats")
-		h.expectWAL(false)
-		disk.remount()
+		next(h, disk)
 		check(h, 300)
 	})
 	// Part was copied before, and somebody reads that part meanwhile: for as long
