@@ -16,9 +16,13 @@ import (
 // attempt is one claimed job while its handler runs.
 type attempt struct {
 	Claimed
-	pool   int // whose slot it takes
-	slot   int // the slot's number
-	seat   Seat
+	pool    int // whose slot it takes
+	seat    Seat
+	claimed time.Time       // when the claim came back
+	trusted context.Context // ends when its lease can't be trusted, and all its worker's
+
+	// From its beginning on:
+	slot   int             // the slot's number
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
 
@@ -32,7 +36,7 @@ type attempt struct {
 
 	mu       sync.Mutex
 	state    attemptState
-	lost     bool // lose was called while committing
+	lost     bool // lose was called while waiting, or committing
 	result   []byte
 	progress *Progress // not yet written
 }
@@ -42,17 +46,36 @@ type attempt struct {
 type attemptState int
 
 const (
-	handling   attemptState = iota
-	committing              // inside Job.Commit: whether the job is still ours is being decided
-	ended                   // the handler has returned, its outcome is to be handed in
-	committed               // Job.Commit has handed the outcome in; the handler may still run
+	waiting attemptState = iota // for a slot
+	handling
+	committing // inside Job.Commit: whether the job is still ours is being decided
+	ended      // the handler has returned, its outcome is to be handed in
+	committed  // Job.Commit has handed the outcome in; the handler may still run
 )
 
-// runs says whether the handler may still be running.
+// begin gives the attempt what its handler runs with. Where its lease was lost while it
+// waited, that has ended.
+func (a *attempt) begin(slot int, ctx context.Context, cancel context.CancelCauseFunc) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state, a.slot, a.ctx, a.cancel = handling, slot, ctx, cancel
+	if a.lost || a.trusted.Err() != nil {
+		cancel(lease.ErrLost)
+	}
+}
+
+// runs says whether the handler may be running, or is still to run.
 func (a *attempt) runs() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.state != ended
+}
+
+// over says whether the handler runs, or may, though its context has ended.
+func (a *attempt) over() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state != waiting && a.state != ended && a.ctx.Err() != nil
 }
 
 func (a *attempt) setResult(result []byte) {
@@ -85,12 +108,12 @@ func (a *attempt) renewed(p *Progress) {
 }
 
 // lose ends the handler's context because another may have the job, and says
-// whether it did. During a Commit it only notes it, for leave: the job may look lost
-// because this very Commit has ended it, and the Commit's own fence decides.
+// whether it did. Before its beginning it only notes it, and during a Commit, for leave:
+// the job may look lost because this very Commit has ended it, and the Commit's own fence decides.
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lost = a.lost || a.state == committing
+	a.lost = a.lost || a.state == committing || a.state == waiting
 	if a.state != handling || a.ctx.Err() != nil {
 		return false
 	}

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"runtime/pprof"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,11 +19,12 @@ type crew struct {
 	calls chan struct{} // wakes a goroutine that has nothing to run
 	over  chan struct{} // closed when nothing more will start: those goroutines end
 
-	mu       sync.Mutex // held for a moment only: a transaction waits for it (Ask)
-	starting []*attempt // not begun
-	started  time.Time  // when the last of them was added
-	called   bool       // a goroutine was called and has not come yet
-	ended    []ending   // not taken
+	mu      sync.Mutex // held for a moment only: a transaction waits for it (Ask)
+	free    []int      // slots, by pool
+	waiting []*attempt // not begun, first come first
+	added   time.Time  // when the last of them came
+	called  bool       // a goroutine was called and has not come yet
+	ended   []ending   // not taken
 }
 
 // ending is an attempt whose handler has returned.
@@ -32,23 +34,34 @@ type ending struct {
 	open    bool // the outcome is still to be handed in: Job.Commit has not done so
 }
 
-// newCrew makes a crew. run runs one attempt to its end, and then calls ends.
-func newCrew(run func(*attempt)) *crew {
-	return &crew{run: run, news: make(chan struct{}, 1), calls: make(chan struct{}), over: make(chan struct{})}
+// newCrew makes a crew for the slots of pools. run runs one attempt to its end, and
+// then calls ends.
+func newCrew(run func(*attempt), pools []Pool) *crew {
+	c := &crew{run: run, news: make(chan struct{}, 1), calls: make(chan struct{}), over: make(chan struct{})}
+	for _, p := range pools {
+		c.free = append(c.free, p.Free)
+	}
+	return c
 }
 
+// start has the attempts run, each as soon as its pool has a free slot.
 func (c *crew) start(attempts []*attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.starting = append(c.starting, attempts...)
-	c.started = time.Now()
+	c.waiting = append(c.waiting, attempts...)
+	c.added = time.Now()
 	c.call()
 }
 
-// call has one more goroutine work, if there are attempts to start and none was
-// called that has not come yet. mu is held.
+// startable is the index of the attempt to begin next, -1 for none. mu is held.
+func (c *crew) startable() int {
+	return slices.IndexFunc(c.waiting, func(a *attempt) bool { return c.free[a.pool] > 0 })
+}
+
+// call has one more goroutine work, if an attempt can begin and none was called that
+// has not come yet. mu is held.
 func (c *crew) call() {
-	if c.called || len(c.starting) == 0 {
+	if c.called || c.startable() < 0 {
 		return
 	}
 	c.called = true
@@ -81,13 +94,15 @@ func (c *crew) next(came bool) (a *attempt) {
 	if came {
 		c.called = false
 	}
-	if len(c.starting) == 0 {
+	i := c.startable()
+	if i < 0 {
 		return nil
 	}
-	a, c.starting[0] = c.starting[0], nil // its payload is not to stay
-	c.starting = c.starting[1:]
+	a = c.waiting[i]
+	c.waiting = slices.Delete(c.waiting, i, i+1)
+	c.free[a.pool]--
 	c.call()
-	if len(c.starting) == 0 && len(c.ended) > 0 {
+	if len(c.ended) > 0 && !c.tooSoon() {
 		signal(c.news)
 	}
 	return a
@@ -98,6 +113,7 @@ func (c *crew) ends(e ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = append(c.ended, e)
+	c.free[e.pool]++
 	if !c.tooSoon() { // else with the last that begins
 		signal(c.news)
 	}
@@ -107,10 +123,10 @@ func (c *crew) ends(e ending) {
 // beside a commit.
 const beginTime = 100 * time.Microsecond
 
-// tooSoon says that a turn should wait, as attempts were started just now and not all
-// have begun. Short handlers are done in a moment, and one commit for all costs less
+// tooSoon says that a turn should wait, as attempts came just now and more can begin.
+// Short handlers are done in a moment, and one commit for all costs less
 // than a second one for the late. On a busy machine beginTime ends the wait. mu is held.
-func (c *crew) tooSoon() bool { return len(c.starting) > 0 && time.Since(c.started) < beginTime }
+func (c *crew) tooSoon() bool { return c.startable() >= 0 && time.Since(c.added) < beginTime }
 
 // take moves what has ended into a slice, in place of what that held; nothing where it
 // is too soon, unless now says that this does not matter.
@@ -127,4 +143,25 @@ func (c *crew) take(into []ending, now bool) []ending {
 	into = append(into[:0], c.ended...)
 	c.ended = c.ended[:0]
 	return into
+}
+
+// withdraw takes back the attempts that came before then and have not begun.
+func (c *crew) withdraw(then time.Time) (late []*attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.waiting) > 0 && c.waiting[0].claimed.Before(then) {
+		late = append(late, c.waiting[0])
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+	}
+	return late
+}
+
+// oldest is when the first of the attempts came that have not begun; zero: there is none.
+func (c *crew) oldest() (came time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) > 0 {
+		came = c.waiting[0].claimed
+	}
+	return came
 }

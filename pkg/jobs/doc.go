@@ -35,7 +35,7 @@
 //	             └── retry, snooze, release (drain), reap (holder dead or lease ended)
 //
 // Attempts are counted at the claim, so that a job that kills its worker uses
-// them up too.
+// them up too, and its neighbours on that worker lose one with it.
 //
 // The package holds no SQL: an engine implements [Store] and [Seat]. Package
 // jobstest helps to test handlers, and what an application enqueues.

@@ -109,7 +109,8 @@ type Claimed struct {
 // Outcome is the last word on an attempt.
 type Outcome struct {
 	Ref
-	// Status is Completed, Failed (for good), or Pending: once more, after Delay.
+	// Status is Completed, Failed (for good), or Pending: once more, after Delay, or as
+	// before the claim (KeepDue).
 	Status Status
 	Delay  time.Duration
 	// Uncounted takes the attempt back and leaves no error row: a snooze, or a job
@@ -118,6 +119,9 @@ type Outcome struct {
 	Error     string // why, where it did not complete; at most MaxError bytes
 	Result    []byte // JSON, at most MaxResult bytes; nil: none
 }
+
+// KeepDue, as an Outcome's Delay, gives a job back with the place in the order that it had.
+const KeepDue time.Duration = -1
 
 // Progress is how far an attempt has come, in units of the handler's choice.
 type Progress struct {

@@ -47,7 +47,7 @@ type run struct {
 // failingEvery is how often the same failure is logged: a full disk lasts.
 const failingEvery = 5 * time.Second
 
-func newRun(w *Worker, seat Seat, opts WorkerOptions) *run {
+func newRun(w *Worker, seat Seat, opts WorkerOptions, pools []Pool) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	r := &run{
 		seat: seat, opts: opts, handlers: make(map[string]handler), asked: w.asked, log: log, began: time.Now(),
@@ -63,7 +63,7 @@ func newRun(w *Worker, seat Seat, opts WorkerOptions) *run {
 	for jobType, h := range w.handlers {
 		r.handlers[jobType] = h.around(opts.Middleware)
 	}
-	r.crew = newCrew(r.work)
+	r.crew = newCrew(r.work, pools)
 	r.expiry = time.AfterFunc(math.MaxInt64, r.expire)
 	return r
 }
@@ -104,7 +104,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		upkeep.Go(func() { r.leads(leading) })
 	}
 
-	err := (&turns{run: r, want: Want{
+	err := (&turns{run: r, ahead: newAhead(pools), want: Want{
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	}}).loop(ctx, words)

@@ -66,8 +66,8 @@ type Seat interface {
 	// ID is the worker's number, lease_owner in the jobs' rows. It is never reused.
 	ID() int64
 
-	// Turn hands in the outcomes and claims jobs for the free slots that ask tells
-	// of, in one transaction. With no outcomes it looks first and writes only if there is
+	// Turn hands in the outcomes and claims as many jobs as ask has room
+	// for, in one transaction. With no outcomes it looks first and writes only if there is
 	// something to claim. A handler may start once it has returned.
 	Turn(ctx context.Context, ask Ask) (Turn, error)
 	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
@@ -120,14 +120,15 @@ type Ask func() ([]Outcome, Want)
 type Want struct {
 	Types []string // only these are claimed
 	Pools []Pool
+	Held  int           // attempts that have not ended: they run, or wait for a slot
 	TTL   time.Duration // of the leases
 	Limit Limits        // what holds for a job that names nothing itself
 }
 
-// Pool is a number of free slots for jobs of some queues.
+// Pool is a number of slots for jobs of some queues.
 type Pool struct {
 	Queues []string
-	Free   int
+	Free   int // how many jobs may be claimed: for slots that are free, or will be in a moment
 }
 
 // Limits bound a job: its number of attempts, and the time of each (0: none).

@@ -14,13 +14,13 @@ import (
 // retryPause is the wait after a turn that failed.
 const retryPause = 100 * time.Millisecond
 
-// turns hands the store what has ended and claims for the slots that are free,
-// one Turn after the other: what ends during one goes into the next. It is
+// turns hands the store what has ended and claims for the slots that are free, or will
+// be soon, one Turn after the other: what ends during one goes into the next. It is
 // used by one goroutine.
 type turns struct {
 	*run
-	want     Want        // with the slots that are free now
-	running  int         // attempts whose slot is taken
+	want     Want        // with what may be claimed now
+	ahead    *ahead      // how many that is
 	outcomes []Outcome   // to be handed in
 	endings  []ending    // collect's, to be used again
 	look     bool        // there may be something to claim
@@ -55,7 +55,8 @@ func (t *turns) loop(claiming, words context.Context) error {
 		if t.stopping {
 			stopped = nil // known: wait for what is still running
 		}
-		if t.stopping && t.running == 0 && len(t.outcomes) == 0 {
+		t.giveBack()
+		if t.stopping && t.want.Held == 0 && len(t.outcomes) == 0 {
 			return nil
 		}
 		if words.Err() != nil {
@@ -75,13 +76,13 @@ func (t *turns) loop(claiming, words context.Context) error {
 
 // leaveBehind says what a worker did not get done before it ends.
 func (t *turns) leaveBehind() {
-	if t.running > 0 {
+	if t.want.Held > 0 {
 		var ids []int64
 		for _, h := range t.live() {
 			ids = append(ids, h.ID)
 		}
 		slices.Sort(ids)
-		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.running), zap.Int64s("ids", ids))
+		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.want.Held), zap.Int64s("ids", ids))
 	}
 	if n := len(t.outcomes); n > 0 {
 		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
@@ -93,14 +94,38 @@ func (t *turns) leaveBehind() {
 func (t *turns) collect(now bool) {
 	t.endings = t.crew.take(t.endings, now)
 	for _, e := range t.endings {
-		t.want.Pools[e.pool].Free++
-		t.running--
+		t.ahead.ends(e.pool, true)
+		t.want.Held--
 		if !e.open {
 			t.look = true // no turn will come of it otherwise
 			continue
 		}
 		t.outcomes = append(t.outcomes, e.outcome)
 	}
+	t.ahead.into(t.want.Pools)
+}
+
+// giveBack gives back the jobs that were claimed ahead of a slot and did not get one in
+// time, or at all as the worker stops: others may have slots.
+func (t *turns) giveBack() {
+	then := time.Now()
+	if !t.stopping {
+		then = then.Add(-t.ahead.patience())
+	}
+	late := t.crew.withdraw(then)
+	if len(late) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range late {
+		t.ahead.ends(a.pool, false)
+		t.want.Held--
+		a.until = time.Time{}
+		o, _ := a.conclude(Outcome{Status: Pending, Delay: KeepDue, Uncounted: true}, ended)
+		t.outcomes = append(t.outcomes, o)
+	}
+	t.ahead.into(t.want.Pools)
 }
 
 // ask says what the turn is to do, as of now.
@@ -117,12 +142,15 @@ func (t *turns) ask() ([]Outcome, Want) {
 // left to do for a worker that runs UntilEmpty.
 func (t *turns) take(words context.Context) (empty bool, err error) {
 	asked := time.Now()
+	t.ahead.turn(asked)
+	t.ahead.into(t.want.Pools)
 	t.turning.Store(true)
-	if t.running > 0 {
+	if t.want.Held > 0 {
 		signal(t.changes) // while it waits for the store it does not hear of any
 	}
 	turn, err := t.seat.Turn(words, t.ask)
 	t.turning.Store(false)
+	t.ahead.turned()
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
 			return false, fmt.Errorf("turn: %w", err)
@@ -144,6 +172,7 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	free := freeIn(t.want.Pools)
 	if len(turn.Claimed) > 0 {
 		t.crew.start(t.hold(turn.Claimed, asked))
+		t.ahead.into(t.want.Pools)
 	}
 	// As many as were asked for: there may be more.
 	t.look = free > 0 && freeIn(t.want.Pools) == 0
@@ -152,7 +181,7 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 	if t.delayed {
 		t.next = earlier(t.next, time.Now().Add(turn.Next))
 	}
-	if !t.opts.UntilEmpty || t.running > 0 || len(turn.Claimed) > 0 {
+	if !t.opts.UntilEmpty || t.want.Held > 0 || len(turn.Claimed) > 0 {
 		return false, nil
 	}
 	left, err := t.seat.AnyLeft(words, t.want)
@@ -168,6 +197,8 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	until := time.Until(t.next)
 	if pause := time.Until(t.retryAt); pause > 0 {
 		until = pause
+	} else if came := t.crew.oldest(); !came.IsZero() {
+		until = min(until, time.Until(came.Add(t.ahead.patience())))
 	}
 	timer := time.NewTimer(until)
 	defer timer.Stop()

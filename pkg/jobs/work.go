@@ -17,15 +17,15 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// hold makes attempts of what was claimed, each in a slot. Their leases were asked for
+// hold makes attempts of what was claimed. Their leases were asked for
 // at asked, which may be long ago: the process may have been stopped, or the file
 // locked. Until a renewal has covered them, that is what is trusted; where it may end
 // before the next renewal, they are given back, and no handler sees them.
 func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	until := asked.Add(lease.Trust(t.opts.Lease))
-	trusted := time.Until(until)
+	now, until := time.Now(), asked.Add(lease.Trust(t.opts.Lease))
+	trusted := until.Sub(now)
 	// A renewal that was under way with the claims may have been asked for later,
 	// and does not cover them.
 	stale := trusted <= t.opts.Lease/3
@@ -37,15 +37,12 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 		t.expiry.Reset(trusted)
 	}
 	for _, c := range claimed {
-		pool := poolOf(t.want.Pools, c.Queue)
-		t.want.Pools[pool].Free--
-		t.running++
-		slot, parent := t.slots.take(c.Type)
-		ctx, cancel := cancellable(parent, c.Timeout)
-		a := &attempt{Claimed: c, seat: t.seat, pool: pool, slot: slot, ctx: ctx, cancel: cancel, until: until}
-		if stale {
-			cancel(lease.ErrLost)
+		a := &attempt{
+			Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), claimed: now,
+			trusted: t.slots.parent, until: until, lost: stale,
 		}
+		t.ahead.starts(a.pool)
+		t.want.Held++
 		t.held[a.Ref] = a
 		attempts = append(attempts, a)
 	}
@@ -63,8 +60,18 @@ func cancellable(parent context.Context, timeout time.Duration) (context.Context
 	return ctx, func(cause error) { cancel(cause); stop() }
 }
 
+// begin has the attempt take a slot. Its time runs from now on.
+func (r *run) begin(a *attempt) {
+	r.mu.Lock()
+	slot, parent := r.slots.take(a.Type)
+	r.mu.Unlock()
+	ctx, cancel := cancellable(parent, a.Timeout)
+	a.begin(slot, ctx, cancel)
+}
+
 // work runs one attempt to its end and hands its outcome to the turn loop.
 func (r *run) work(a *attempt) {
+	r.begin(a)
 	started := time.Now()
 	pprof.SetGoroutineLabels(a.ctx)
 	err := errGone
@@ -115,9 +122,9 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 	case permanent:
 		o.Status = Failed
 	case said && again.uncounted:
-		o.Delay, o.Uncounted = again.delay, true
+		o.Delay, o.Uncounted = max(0, again.delay), true
 	case errors.Is(cause, ErrDraining):
-		o.Uncounted = true
+		o.Delay, o.Uncounted = KeepDue, true
 	case errors.Is(cause, lease.ErrLost):
 		// Interrupted by us, not by its own fault, as far as we know: where it was
 		// given back before, it waits. Where another does hold the job, the token
@@ -129,7 +136,7 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 	case a.Attempt >= a.MaxAttempts:
 		o.Status = Failed
 	case said:
-		o.Delay = again.delay
+		o.Delay = max(0, again.delay)
 	default:
 		o.Delay = r.backoff(a, err)
 	}

@@ -44,7 +44,7 @@ var mutants = []mutant{
 	{
 		name: "token", notice: "not linearizable", without: "the token in an outcome's WHERE", tests: "TestTorture$",
 		patches: []patch{
-			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			t.now+", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			t.now+"},
+			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			o.Delay", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			o.Delay"},
 			{finishFile, "status = 'running' AND lease_token = token`", "status = 'running' AND token IS NOT NULL`"},
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			string("},
 		},

@@ -17,7 +17,6 @@ type drain struct {
 	only    int64 // the job to make one attempt at; 0: all that are due
 	stop    context.CancelFunc
 	joined  bool
-	slots   int
 	claimed []int64 // each job once
 	why     string  // only was not claimed
 }
@@ -32,7 +31,7 @@ func (q *Queue) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 	if err != nil || !draining || d.q != q {
 		return s, err
 	}
-	d.joined, d.slots = true, who.Concurrency
+	d.joined = true
 	return &seat{Seat: s, drain: d}, nil
 }
 
@@ -50,13 +49,10 @@ func (s *seat) Acquire(context.Context, string, time.Duration) (lease.Held, erro
 
 // Turn implements jobs.Seat.
 func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
-	free := 0
+	held := 0
 	noted := func() ([]jobs.Outcome, jobs.Want) {
 		outcomes, want := ask()
-		free = 0
-		for _, p := range want.Pools {
-			free += p.Free
-		}
+		held = want.Held
 		return outcomes, want
 	}
 	take := s.Seat.Turn
@@ -74,7 +70,7 @@ func (s *seat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	}
 	// Nothing runs: with nothing claimed either, it is over, also for a worker that
 	// runs UntilEmpty and would wait for what is delayed.
-	if free == s.slots && len(turn.Claimed) == 0 {
+	if held == 0 && len(turn.Claimed) == 0 {
 		s.stop()
 	}
 	return turn, nil

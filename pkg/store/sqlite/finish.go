@@ -103,9 +103,9 @@ func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 	var n int64
 	if o.Status == jobs.Pending {
 		n, err = t.exec(`UPDATE sync_jobs SET
-				status = 'pending', run_at = ?, due = ?, attempts = attempts - ?, error = ?, lease_expires_at = NULL
+				status = 'pending', run_at = iif(?, min(run_at, ?), ?), due = ?, attempts = attempts - ?, error = ?, lease_expires_at = NULL
 			WHERE id = ? AND status = 'running' AND lease_token = ?`,
-			t.now+o.Delay.Seconds(), o.Delay == 0, o.Uncounted, null(o.Error), o.ID, o.Token)
+			o.Delay == jobs.KeepDue, t.now, t.now+o.Delay.Seconds(), o.Delay <= 0, o.Uncounted, null(o.Error), o.ID, o.Token)
 	} else {
 		n, err = t.exec(`UPDATE sync_jobs SET
 				status = ?, completed_at = ?, error = ?, lease_expires_at = NULL, progress = NULL,

@@ -156,6 +156,22 @@ func testOutcomes(t *testing.T, f *fixture) {
 	}
 }
 
+// testGivenBack: a job that is given back has the place in the order that it had.
+func testGivenBack(t *testing.T, f *fixture) {
+	seat := f.join(f.store)
+	old := f.enqueue(jobs.New{RunAt: time.Now().Add(-time.Hour)})[0].ID
+	before, _ := f.job(old)
+	claimed := f.claimOne(seat)
+	f.enqueue(jobs.New{})
+	turn := f.turn(seat, want(1), jobs.Outcome{Ref: claimed.Ref, Status: jobs.Pending, Delay: jobs.KeepDue, Uncounted: true})
+	if len(turn.Claimed) != 1 || turn.Claimed[0].ID != old || turn.Claimed[0].Attempt != 1 || turn.Claimed[0].Token != 2 {
+		t.Errorf("claimed %+v, want job %d again, before one that came later", turn.Claimed, old)
+	}
+	if after, history := f.job(old); after.RunAt != before.RunAt || len(history) != 0 {
+		t.Errorf("due at %v, it was %v; history %v", after.RunAt, before.RunAt, history)
+	}
+}
+
 // testFence: each kind of outcome is refused under another token than the
 // job's, and once the job has ended; the job is as it was, and it is counted.
 func testFence(t *testing.T, f *fixture) {

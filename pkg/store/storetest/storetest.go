@@ -35,6 +35,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"Delay":             testDelay,
 		"Limits":            testLimits,
 		"Outcomes":          testOutcomes,
+		"GivenBack":         testGivenBack,
 		"AskedAgain":        testAskedAgain,
 		"SomeRejected":      testSomeRejected,
 		"LongHistory":       testLongHistory,
