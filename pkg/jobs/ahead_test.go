@@ -126,7 +126,7 @@ func newFast(t *testing.T, turn, lease time.Duration, short, long int, opts ...j
 		}
 		f.mu.Lock()
 		f.began = append(f.began, jobs.Ref{ID: j.ID, Token: j.Token})
-		if deadline, any := ctx.Deadline(); any && len(f.began) > slots && deadline.Before(f.ended.Add(time.Hour)) {
+		if deadline, timed := ctx.Deadline(); timed && len(f.began) > slots && deadline.Before(f.ended.Add(time.Hour)) {
 			f.late = append(f.late, fmt.Sprintf("job %d: %v too early", j.ID, f.ended.Add(time.Hour).Sub(deadline)))
 		}
 		f.mu.Unlock()

@@ -55,10 +55,10 @@ const (
 
 // begin gives the attempt what its handler runs with. Where its lease was lost while it
 // waited, that has ended.
-func (a *attempt) begin(slot int, ctx context.Context, cancel context.CancelCauseFunc) {
+func (a *attempt) begin(ctx context.Context, cancel context.CancelCauseFunc, slot int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.state, a.slot, a.ctx, a.cancel = handling, slot, ctx, cancel
+	a.state, a.ctx, a.cancel, a.slot = handling, ctx, cancel, slot
 	if a.lost || a.trusted.Err() != nil {
 		cancel(lease.ErrLost)
 	}

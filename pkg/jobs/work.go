@@ -66,7 +66,7 @@ func (r *run) begin(a *attempt) {
 	slot, parent := r.slots.take(a.Type)
 	r.mu.Unlock()
 	ctx, cancel := cancellable(parent, a.Timeout)
-	a.begin(slot, ctx, cancel)
+	a.begin(ctx, cancel, slot)
 }
 
 // work runs one attempt to its end and hands its outcome to the turn loop.
