@@ -143,7 +143,9 @@ type WorkerRow struct {
 	Host        string `json:"host"`
 	PID         int    `json:"pid"`
 	Concurrency int    `json:"concurrency"`
-	Running     int    `json:"running"`
+	// Running is how many jobs it holds: more than Concurrency where some are claimed
+	// ahead (WorkerOptions.Concurrency).
+	Running int `json:"running"`
 	// Stuck is the number of slots that are lost to handlers which don't return
 	// though their contexts ended. Their jobs may run elsewhere by now.
 	Stuck     int      `json:"stuck"`

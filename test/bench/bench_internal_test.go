@@ -97,13 +97,13 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestLostJob: a run that has lost a job, or has claimed one twice, is no result.
+// TestLostJob: a run that has lost a job, or has run one twice, is no result.
 func TestLostJob(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "jobs.db")
 	if err := fill(t.Context(), db, 3); err != nil {
 		t.Fatal(err)
 	}
-	if err := raw(db, `UPDATE sync_jobs SET status = 'completed', completed_at = 1, lease_owner = 1, lease_token = 1 WHERE id < 3`); err != nil {
+	if err := raw(db, `UPDATE sync_jobs SET status = 'completed', completed_at = 1, lease_owner = 1, attempts = 1 WHERE id < 3`); err != nil {
 		t.Fatal(err)
 	}
 	if err := once(db, 2); err != nil {
@@ -112,11 +112,11 @@ func TestLostJob(t *testing.T) {
 	if err := once(db, 3); err == nil {
 		t.Error("nobody noticed that a job is missing")
 	}
-	if err := raw(db, `UPDATE sync_jobs SET lease_token = 2 WHERE id = 3`); err != nil {
+	if err := raw(db, `UPDATE sync_jobs SET attempts = 2 WHERE id = 3`); err != nil {
 		t.Fatal(err)
 	}
 	if err := once(db, 2); err == nil {
-		t.Error("nobody noticed that a job was claimed twice")
+		t.Error("nobody noticed that a job was tried twice")
 	}
 }
 

@@ -37,7 +37,7 @@ func (f *loadFile) left() (bool, error) {
 // loadCensus counts the jobs in the file.
 type loadCensus struct {
 	All, Completed, Pending, Running, Failed int64
-	// Again is how many were claimed more than once.
+	// Again is how many were attempted more than once.
 	Again int64
 	// Unexplained is how many of the completed were attempted more often than
 	// attempts of them are known to have ended otherwise.
@@ -47,7 +47,7 @@ type loadCensus struct {
 func (f *loadFile) census() (c loadCensus, err error) {
 	n, err := numbers(f.conn, `SELECT count(*), count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'pending'),
 		count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE status = 'failed'),
-		count(*) FILTER (WHERE lease_token > 1), count(*) FILTER (WHERE status = 'completed'
+		count(*) FILTER (WHERE attempts > 1), count(*) FILTER (WHERE status = 'completed'
 			AND attempts <> 1 + (SELECT count(*) FROM sync_job_errors e WHERE e.job_id = j.id)) FROM sync_jobs j`)
 	if err != nil {
 		return c, err

@@ -20,7 +20,7 @@ type loadResult struct {
 
 	Enqueued       int64   `json:"enqueued"` // acknowledged
 	Completed      int64   `json:"completed"`
-	Again          int64   `json:"begun_again"` // claimed more than once
+	Again          int64   `json:"begun_again"` // attempted more than once
 	Died           int     `json:"workers_died"`
 	Seconds        float64 `json:"seconds"` // from the first enqueue to the last completion
 	EnqueuedRate   float64 `json:"enqueued_per_second"`
@@ -187,5 +187,5 @@ func (r loadResult) verdict(p *message.Printer) string {
 	if r.Again == 0 {
 		return verdict + ", none begun twice"
 	}
-	return verdict + p.Sprintf("\nclaimed again, as the attempt before had ended otherwise: %d; workers that died: %d", r.Again, r.Died)
+	return verdict + p.Sprintf("\ntried again, as the attempt before had ended otherwise: %d; workers that died: %d", r.Again, r.Died)
 }

@@ -37,7 +37,7 @@ func TestLoad(t *testing.T) {
 	t.Run("figures", func(t *testing.T) {
 		l := start(t, "--jobs", "300", "--processes", "2", "--slots", "4", "--work", "1ms")
 		f := l.end(0)
-		l.want(`SELECT count(*), min(status), max(status), max(lease_token), min(length(payload)), max(length(payload)) FROM sync_jobs`,
+		l.want(`SELECT count(*), min(status), max(status), max(attempts), min(length(payload)), max(length(payload)) FROM sync_jobs`,
 			"300|completed|completed|1|100|100")
 		if f.Enqueued != 300 || f.Completed != 300 || f.Again != 0 || f.Died != 0 || f.Interrupted || f.Difference != "" {
 			t.Errorf("%+v", f)
@@ -47,7 +47,7 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%s: %+v", what, q)
 			}
 		}
-		if f.Done.P50 < 1000 || f.Turn.Count < 300/4/2 || f.Commits < 10 || f.WALPeak == 0 || f.Drift != nil {
+		if f.Done.P50 < 1000 || f.Turn.Count < 300/(4+50) || f.Commits < 10 || f.WALPeak == 0 || f.Drift != nil {
 			t.Errorf("%+v", f)
 		}
 
@@ -73,8 +73,8 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		l.want(`SELECT count(*), min(status), max(status) FROM sync_jobs`, "160|completed|completed")
-		l.want(`SELECT count(*) FROM sync_jobs WHERE lease_token > 1`, strconv.Itoa(f.Again))
-		l.want(`SELECT sum(lease_token - 1) = (SELECT count(*) FROM sync_job_errors) FROM sync_jobs`, "1")
+		l.want(`SELECT count(*) FROM sync_jobs WHERE attempts > 1`, strconv.Itoa(f.Again))
+		l.want(`SELECT sum(attempts - 1) = (SELECT count(*) FROM sync_job_errors) FROM sync_jobs`, "1")
 	})
 
 	// SIGINT ends it with the result so far, and what was enqueued is done by then.
@@ -88,7 +88,7 @@ func TestLoad(t *testing.T) {
 		if !f.Interrupted || f.Enqueued == 0 || f.Enqueued != f.Completed || f.Difference != "" || f.Drift != nil {
 			t.Errorf("%+v", f)
 		}
-		l.want(`SELECT count(*), max(lease_token) FROM sync_jobs`, strconv.Itoa(f.Enqueued)+"|1")
+		l.want(`SELECT count(*), max(attempts) FROM sync_jobs`, strconv.Itoa(f.Enqueued)+"|1")
 	})
 
 	// With the parent, however it ends, its processes end: they have its stderr,

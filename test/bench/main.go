@@ -3,7 +3,7 @@
 //
 // It guarantees that what is compared runs in turns on the same disk, so that a
 // machine's noise is in both; that a run counts only when the file, asked with
-// the raw driver, has each job completed at its first claim; and that what was
+// the raw driver, has each job completed at its first attempt; and that what was
 // not measured is said so. It guarantees nothing of machines other than the one
 // that its header names.
 package main

@@ -80,18 +80,18 @@ func count(db, query string) (int, error) {
 }
 
 // once returns an error unless so many jobs were completed, each at its first
-// claim, and none is running.
+// attempt, and none is running.
 func once(db string, jobs int) error {
-	done, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status = 'completed' AND lease_token = 1`)
+	done, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status = 'completed' AND attempts = 1`)
 	if err != nil {
 		return err
 	}
-	other, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status NOT IN ('completed', 'pending') OR lease_token > 1`)
+	other, err := count(db, `SELECT count(*) FROM sync_jobs WHERE status NOT IN ('completed', 'pending') OR attempts > 1`)
 	if err != nil {
 		return err
 	}
 	if done != jobs || other != 0 {
-		return fmt.Errorf("%s has %d jobs completed at their first claim, and %d running, failed or claimed again: want %d and 0", db, done, other, jobs)
+		return fmt.Errorf("%s has %d jobs completed at their first attempt, and %d running, failed or tried again: want %d and 0", db, done, other, jobs)
 	}
 	return nil
 }

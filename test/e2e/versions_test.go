@@ -64,7 +64,7 @@ func TestMigrateUnderLoad(t *testing.T) {
 	}
 	h.expectThere("Noop", acknowledged)
 	// One attempt of each was accepted, and the others are known to have ended otherwise.
-	if got := h.sql(`SELECT count(*) FROM sync_jobs j WHERE lease_token <> 1 + (SELECT count(*) FROM sync_job_errors WHERE job_id = j.id)`); got != "0" {
+	if got := h.sql(`SELECT count(*) FROM sync_jobs j WHERE attempts <> 1 + (SELECT count(*) FROM sync_job_errors WHERE job_id = j.id)`); got != "0" {
 		t.Errorf("%s jobs with an outcome too many, or too few", got)
 	}
 	t.Logf("%d jobs; the last old worker ended %v after the migration was seen; attempts by ending: %s", len(acknowledged)+1, stopped.Round(time.Millisecond),
