@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
@@ -19,6 +20,17 @@ type seenTurn struct {
 	began    int64
 	asked    int64 // what it wants, for the last time: in the transaction
 	ended    int64
+}
+
+// completed is how many jobs the turn has completed. What was given back is no outcome
+// of a handler.
+func (t seenTurn) completed() (n int) {
+	for _, o := range t.outcomes {
+		if o.Status == jobs.Completed && !slices.Contains(t.Rejected, o.Ref) {
+			n++
+		}
+	}
+	return n
 }
 
 func (w watched) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {

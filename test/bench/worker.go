@@ -25,7 +25,7 @@ func worker(r role, s stage, q store.Store) (report, error) {
 			out.Claims.add(time.Duration(t.ended - t.began))
 		}
 		before := out.Jobs
-		out.Jobs += len(t.outcomes) - len(t.Rejected)
+		out.Jobs += t.completed()
 		if fifth := r.Jobs / 5; before < fifth && out.Jobs >= fifth {
 			out.Memory[0] = memoryOf(os.Getpid(), "VmHWM")
 		}
