@@ -73,6 +73,14 @@ func (c *crew) call() {
 }
 
 func (c *crew) work() {
+	over := false
+	defer func() {
+		if !over { // its handler has ended the goroutine: another is to take what waits for the slot
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.call()
+		}
+	}()
 	for {
 		for a := c.next(true); a != nil; a = c.next(false) {
 			c.run(a)
@@ -81,6 +89,7 @@ func (c *crew) work() {
 		select {
 		case <-c.calls:
 		case <-c.over:
+			over = true
 			return
 		}
 	}
@@ -124,8 +133,8 @@ func (c *crew) ends(e ending) {
 const beginTime = 100 * time.Microsecond
 
 // tooSoon says that a turn should wait, as attempts came just now and more can begin.
-// Short handlers are done in a moment, and one commit for all costs less
-// than a second one for the late. On a busy machine beginTime ends the wait. mu is held.
+// Short handlers are done in a moment, and one commit for all costs less than a second
+// one for the late. On a busy machine beginTime ends the wait. mu is held.
 func (c *crew) tooSoon() bool { return c.startable() >= 0 && time.Since(c.added) < beginTime }
 
 // take moves what has ended into a slice, in place of what that held; nothing where it
