@@ -74,5 +74,6 @@ func (a *ahead) patience() time.Duration { return a.took + aheadTime }
 func (a *ahead) into(pools []Pool) {
 	for i, p := range a.pools {
 		pools[i].Free = max(0, p.slots+p.ahead-p.held)
+		pools[i].Ahead = pools[i].Free - max(0, p.slots-p.held)
 	}
 }

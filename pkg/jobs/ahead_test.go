@@ -50,6 +50,25 @@ func TestAheadStops(t *testing.T) {
 	}
 }
 
+// TestAheadStopsInTurn proves the same of a worker that waits for the store as it is told.
+func TestAheadStopsInTurn(t *testing.T) {
+	f := newFast(t, 500*time.Millisecond, time.Hour, 12, 40)
+	f.disk.gone.Store(true)
+	f.first <- struct{}{} // its outcome has a turn begin; another has its slot
+	expect(t, "a turn that waits", f.disk.waits)
+	waiting := f.waiting()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		f.stop()
+	}()
+	<-time.After(500 * time.Millisecond) // the word arrives, of which nothing tells
+	f.disk.gone.Store(false)
+	f.end()
+	expect(t, "the worker's end", stopped)
+	f.neverBegan(waiting)
+}
+
 // TestAheadLost proves that a job which was claimed ahead, and is cancelled before there
 // is a slot for it, never begins.
 func TestAheadLost(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/shoal-project/shoal/pkg/lease"
 )
 
-// attempt is one claimed job while its handler runs.
+// attempt is one claimed job while it waits for a slot, and while its handler runs.
 type attempt struct {
 	Claimed
 	pool    int // whose slot it takes

@@ -24,6 +24,7 @@ type crew struct {
 	waiting []*attempt // not begun, first come first
 	added   time.Time  // when the last of them came
 	called  bool       // a goroutine was called and has not come yet
+	stopped bool       // nothing more begins
 	ended   []ending   // not taken
 }
 
@@ -53,8 +54,18 @@ func (c *crew) start(attempts []*attempt) {
 	c.call()
 }
 
+// stop has nothing begin any more: what waits is to be withdrawn.
+func (c *crew) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+}
+
 // startable is the index of the attempt to begin next, -1 for none. mu is held.
 func (c *crew) startable() int {
+	if c.stopped {
+		return -1
+	}
 	return slices.IndexFunc(c.waiting, func(a *attempt) bool { return c.free[a.pool] > 0 })
 }
 
@@ -79,6 +90,7 @@ func (c *crew) work() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.call()
+			signal(c.news) // it may have ended too soon for that
 		}
 	}()
 	for {

@@ -23,6 +23,7 @@ type slowDisk struct {
 	back chan struct{} // closed when the disk is fast
 	gone atomic.Bool   // it does nothing until then
 
+	waits   chan struct{} // closed when a turn waits for it
 	renewed chan struct{} // leases were
 }
 
@@ -39,6 +40,7 @@ func (s *slowDisk) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 func (s slowDiskSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	over := time.After(s.turn)
 	if s.gone.Load() {
+		close(s.waits)
 		<-s.back
 	}
 	turn, err := s.Seat.Turn(ctx, ask)
@@ -96,7 +98,7 @@ type fast struct {
 func newFast(t *testing.T, turn, lease time.Duration, short, long int, opts ...jobs.Option) *fast {
 	t.Helper()
 	q := newQueue(t, store.Options{})
-	f := &fast{queue: q, disk: &slowDisk{Store: q.Store, turn: turn, lost: make(chan struct{}, 1), back: make(chan struct{}), renewed: make(chan struct{})}}
+	f := &fast{queue: q, disk: &slowDisk{Store: q.Store, turn: turn, lost: make(chan struct{}, 1), back: make(chan struct{}), renewed: make(chan struct{}), waits: make(chan struct{})}}
 	_, err := jobs.EnqueueMany(t.Context(), q, "Send", slices.Repeat([]string{"short"}, short), jobs.Priority(1))
 	if err == nil {
 		_, err = jobs.EnqueueMany(t.Context(), q, "Send", slices.Repeat([]string{"long"}, long), opts...)

@@ -124,7 +124,7 @@ func (j *Job[T]) Commit(ctx context.Context, write func(tx *sql.Tx) error, follo
 // CommitSnooze is Commit for a step of a longer job: the job is not completed
 // but runs again after d, with no attempt counted.
 func (j *Job[T]) CommitSnooze(ctx context.Context, d time.Duration, write func(tx *sql.Tx) error, follow ...New) error {
-	return j.attempt.commit(ctx, Outcome{Status: Pending, Delay: d, Uncounted: true}, write, follow)
+	return j.attempt.commit(ctx, Outcome{Status: Pending, Delay: max(0, d), Uncounted: true}, write, follow)
 }
 
 // Why a handler's context ended, beside lease.ErrLost.

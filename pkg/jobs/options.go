@@ -15,8 +15,9 @@ type WorkerOptions struct {
 	// Concurrency is the number of slots that the queues without slots of their
 	// own share [16]: so many handlers run at once. Where they take about as long as a
 	// commit does, up to 50 jobs more are claimed, for slots that are free in a moment;
-	// what gets none within about 100 ms is given back as it was. With one slot, jobs
-	// are claimed one by one.
+	// what gets none within 100 ms and the time of a commit is given back, with no
+	// attempt counted, to its old place. With one slot, and under a Policy's MaxRunning
+	// or MaxStarts, nothing is claimed ahead.
 	Concurrency int
 	// Queues are those to work on [DefaultQueue].
 	Queues []Queue

@@ -80,6 +80,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 	defer stop()
 
 	stopTimer := context.AfterFunc(ctx, func() {
+		r.crew.stop()
 		if after(max(r.opts.Drain, 0), words.Done()) {
 			interrupt(ErrDraining)
 			if after(lastWords, words.Done()) {

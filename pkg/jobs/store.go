@@ -128,7 +128,10 @@ type Want struct {
 // Pool is a number of slots for jobs of some queues.
 type Pool struct {
 	Queues []string
-	Free   int // how many jobs may be claimed: for slots that are free, or will be in a moment
+	Free   int // how many jobs may be claimed
+	// Ahead is how many of them have no free slot yet, but will in a moment. No job
+	// under a limit on starts, or on how many run, is claimed for those.
+	Ahead int
 }
 
 // Limits bound a job: its number of attempts, and the time of each (0: none).

@@ -17,6 +17,10 @@ import (
 // failed assertion of a test library does.
 var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 
+// errNotBegun stands for the handler's error where the attempt's lease was lost, or the
+// worker stopped, before the handler was called.
+var errNotBegun = errors.New("not begun")
+
 // hold makes attempts of what was claimed. Their leases were asked for
 // at asked, which may be long ago: the process may have been stopped, or the file
 // locked. Until a renewal has covered them, that is what is trusted; where it may end
@@ -64,8 +68,12 @@ func cancellable(parent context.Context, timeout time.Duration) (context.Context
 func (r *run) begin(a *attempt) {
 	r.mu.Lock()
 	slot, parent := r.slots.take(a.Type)
+	over := !a.until.IsZero() && !a.until.After(time.Now()) // the timer that says so may be late
 	r.mu.Unlock()
 	ctx, cancel := cancellable(parent, a.Timeout)
+	if over {
+		cancel(lease.ErrLost)
+	}
 	a.begin(ctx, cancel, slot)
 }
 
@@ -83,7 +91,7 @@ func (r *run) work(a *attempt) {
 	}()
 	if a.ctx.Err() != nil {
 		if cause := context.Cause(a.ctx); errors.Is(cause, lease.ErrLost) || errors.Is(cause, ErrDraining) {
-			err = Snooze(0) // over before it began, not by its own timeout
+			err = errNotBegun // over before that, not by its own timeout
 			return
 		}
 	}
@@ -119,6 +127,8 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 	_, permanent := errors.AsType[permanentError](err)
 	again, said := errors.AsType[retryError](err)
 	switch {
+	case errors.Is(err, errNotBegun):
+		o.Delay, o.Uncounted = KeepDue, true
 	case permanent:
 		o.Status = Failed
 	case said && again.uncounted:
@@ -127,8 +137,8 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 		o.Delay, o.Uncounted = KeepDue, true
 	case errors.Is(cause, lease.ErrLost):
 		// Interrupted by us, not by its own fault, as far as we know: where it was
-		// given back before, it waits. Where another does hold the job, the token
-		// has this refused.
+		// claimed before with no attempt counted, it waits. Where another does hold
+		// the job, the token has this refused.
 		o.Uncounted = true
 		if int(a.Token) > a.Attempt {
 			o.Delay = r.retry(a).wait(1)

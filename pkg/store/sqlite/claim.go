@@ -26,6 +26,7 @@ type claim struct {
 	best string
 	arms []arm
 	free int
+	now  int // of those, for slots that are free: what has gates is claimed for no others
 }
 
 type arm struct{ queue, jobType string }
@@ -55,7 +56,7 @@ func claimsOf(want jobs.Want) (claims []claim) {
 		if p.Free == 0 {
 			continue
 		}
-		c := claim{free: p.Free}
+		c := claim{free: p.Free, now: p.Free - p.Ahead}
 		var arms []string
 		for _, queue := range p.Queues {
 			for _, jobType := range want.Types {
@@ -119,11 +120,16 @@ func (c claim) passing(conn *conn, gates gates, now float64) (ids []int64, err e
 	slices.SortFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.runAt, b.runAt), cmp.Compare(a.id, b.id))
 	})
+	gated := 0
 	for _, j := range list {
-		if len(ids) < c.free && j.gates.room() > 0 {
-			j.gates.pass()
-			ids = append(ids, j.id)
+		if len(ids) == c.free || len(j.gates) > 0 && (gated == c.now || j.gates.room() == 0) {
+			continue
 		}
+		if len(j.gates) > 0 {
+			gated++
+		}
+		j.gates.pass()
+		ids = append(ids, j.id)
 	}
 	return ids, nil
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,27 @@ func testPolicyOfHandlers(t *testing.T, f *fixture) {
 	f.policy(jobs.OfType, "A", jobs.Policy{})
 	if got := f.policies(); len(got) != 0 {
 		t.Errorf("nothing is said, and there is %+v", got)
+	}
+}
+
+// testNoneAhead: what a limit holds for is claimed for free slots alone, the rest also
+// ahead of them.
+func testNoneAhead(t *testing.T, f *fixture) {
+	for range 5 {
+		f.enqueue(jobs.New{Type: "A", Priority: 1}, jobs.New{Type: "B"})
+	}
+	f.policy(jobs.OfType, "A", jobs.Policy{MaxStarts: jobs.Rate{N: 100, Per: time.Hour}})
+	seat := f.join(f.store)
+	w := want(6)
+	w.Types, w.Pools[0].Ahead = []string{"A", "B"}, 4
+	for _, want := range []map[string]int{{"A": 2, "B": 4}, {"A": 2, "B": 1}} {
+		got := make(map[string]int)
+		for _, c := range f.turn(seat, w).Claimed {
+			got[c.Type]++
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("claimed %v, want %v", got, want)
+		}
 	}
 }
 

@@ -72,6 +72,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"MaxRunning":        testMaxRunning,
 		"MaxRunningRace":    testMaxRunningRace,
 		"MaxStarts":         testMaxStarts,
+		"NoneAhead":         testNoneAhead,
 		"ManyLimits":        testManyLimits,
 		"MaxStartsMany":     testMaxStartsMany,
 		"AbandonedEnqueues": testAbandonedEnqueues,
