@@ -166,23 +166,30 @@ func (c *crew) take(into []ending, now bool) []ending {
 	return into
 }
 
-// withdraw takes back the attempts that came before then and have not begun.
-func (c *crew) withdraw(then time.Time) (late []*attempt) {
+// withdraw takes back the attempts that came before then and for which there is no slot,
+// or all that have not begun.
+func (c *crew) withdraw(then time.Time, all bool) (late []*attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.waiting) > 0 && c.waiting[0].claimed.Before(then) {
-		late = append(late, c.waiting[0])
-		c.waiting = slices.Delete(c.waiting, 0, 1)
-	}
+	c.waiting = slices.DeleteFunc(c.waiting, func(a *attempt) bool {
+		if !all && (c.free[a.pool] > 0 || !a.claimed.Before(then)) {
+			return false
+		}
+		late = append(late, a)
+		return true
+	})
 	return late
 }
 
-// oldest is when the first of the attempts came that have not begun; zero: there is none.
-func (c *crew) oldest() (came time.Time) {
+// oldest is when the first of the attempts came for which there is no slot; zero: there
+// is none.
+func (c *crew) oldest() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.waiting) > 0 {
-		came = c.waiting[0].claimed
+	for _, a := range c.waiting {
+		if c.free[a.pool] == 0 {
+			return a.claimed
+		}
 	}
-	return came
+	return time.Time{}
 }

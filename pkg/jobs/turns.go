@@ -108,11 +108,7 @@ func (t *turns) collect(now bool) {
 // giveBack gives back the jobs that were claimed ahead of a slot and did not get one in
 // time, or at all as the worker stops: others may have slots.
 func (t *turns) giveBack() {
-	then := time.Now()
-	if !t.stopping {
-		then = then.Add(-t.ahead.patience())
-	}
-	late := t.crew.withdraw(then)
+	late := t.crew.withdraw(time.Now().Add(-t.ahead.patience()), t.stopping)
 	if len(late) == 0 {
 		return
 	}
