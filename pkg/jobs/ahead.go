@@ -15,65 +15,73 @@ const (
 	aheadTime = 100 * time.Millisecond
 )
 
-// ahead is what a worker may claim.
-type ahead struct {
-	pools []room
+// room is what a worker has room for: its Want, as of now, and what that is counted from.
+type room struct {
+	Want
+	pools []poolRoom    // of Pools
 	asked time.Time     // when the last turn began
 	took  time.Duration // that turn
 }
 
-// room is that of one pool.
-type room struct {
+type poolRoom struct {
 	slots int
+	ahead int // how many more than slots may be held
 	held  int // attempts, also those that wait for a slot
 	ended int // since the last turn began
-	ahead int // how many more than slots may be held
 }
 
-func newAhead(pools []Pool) *ahead {
-	a := &ahead{}
-	for _, p := range pools {
-		a.pools = append(a.pools, room{slots: p.Free})
+// newRoom is that of a worker that holds nothing yet: all the slots are free.
+func newRoom(want Want) *room {
+	r := &room{Want: want}
+	for _, p := range want.Pools {
+		r.pools = append(r.pools, poolRoom{slots: p.Free})
 	}
-	return a
+	return r
 }
 
 // starts counts an attempt that is held from now on.
-func (a *ahead) starts(pool int) { a.pools[pool].held++ }
+func (r *room) starts(pool int) {
+	r.pools[pool].held++
+	r.count()
+}
 
 // ends counts one that is held no longer; ran says that it has had a slot.
-func (a *ahead) ends(pool int, ran bool) {
-	a.pools[pool].held--
+func (r *room) ends(pool int, ran bool) {
+	r.pools[pool].held--
 	if ran {
-		a.pools[pool].ended++
+		r.pools[pool].ended++
 	}
+	r.count()
 }
 
 // turn notes that a turn begins. What ends during the time of a turn is taken from
 // what has ended since the last one began.
-func (a *ahead) turn(now time.Time) {
-	part := float64(a.took) / float64(max(now.Sub(a.asked), a.took, 1))
-	for i := range a.pools {
-		p := &a.pools[i]
-		p.ahead = min(int(math.Round(part*float64(p.ended))), maxAhead)
-		if p.slots == 1 {
-			p.ahead = 0 // one after the other, each the best when it begins
+func (r *room) turn(now time.Time) {
+	part := float64(r.took) / float64(max(now.Sub(r.asked), r.took, 1))
+	for i := range r.pools {
+		p := &r.pools[i]
+		if p.slots > 1 { // else one after the other, each the best when it begins
+			p.ahead = min(int(math.Round(part*float64(p.ended))), maxAhead)
 		}
 		p.ended = 0
 	}
-	a.asked = now
+	r.asked = now
+	r.count()
 }
 
 // turned notes that the turn is over.
-func (a *ahead) turned() { a.took = time.Since(a.asked) }
+func (r *room) turned() { r.took = time.Since(r.asked) }
 
-// patience is how long a job may wait for a slot.
-func (a *ahead) patience() time.Duration { return a.took + aheadTime }
-
-// into writes what may be claimed into pools.
-func (a *ahead) into(pools []Pool) {
-	for i, p := range a.pools {
-		pools[i].Free = max(0, p.slots+p.ahead-p.held)
-		pools[i].Ahead = pools[i].Free - max(0, p.slots-p.held)
+// count brings the Want up to date. What is held may be more than was to be
+// claimed ahead, as that changes with each turn.
+func (r *room) count() {
+	r.Held = 0
+	for i, p := range r.pools {
+		r.Held += p.held
+		free := max(0, p.slots+p.ahead-p.held)
+		r.Pools[i].Free, r.Pools[i].Ahead = free, free-max(0, p.slots-p.held)
 	}
 }
+
+// patience is how long a job may wait for a slot.
+func (r *room) patience() time.Duration { return r.took + aheadTime }

@@ -105,10 +105,10 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		upkeep.Go(func() { r.leads(leading) })
 	}
 
-	err := (&turns{run: r, ahead: newAhead(pools), want: Want{
+	err := (&turns{run: r, room: newRoom(Want{
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
-	}}).loop(ctx, words)
+	})}).loop(ctx, words)
 	close(r.crew.over)
 	stop()
 	interrupt(ErrDraining)

@@ -19,8 +19,7 @@ const retryPause = 100 * time.Millisecond
 // used by one goroutine.
 type turns struct {
 	*run
-	want     Want        // with what may be claimed now
-	ahead    *ahead      // how many that is
+	room     *room       // what is held, and may be claimed now
 	outcomes []Outcome   // to be handed in
 	endings  []ending    // collect's, to be used again
 	look     bool        // there may be something to claim
@@ -56,14 +55,14 @@ func (t *turns) loop(claiming, words context.Context) error {
 			stopped = nil // known: wait for what is still running
 		}
 		t.giveBack()
-		if t.stopping && t.want.Held == 0 && len(t.outcomes) == 0 {
+		if t.stopping && t.room.Held == 0 && len(t.outcomes) == 0 {
 			return nil
 		}
 		if words.Err() != nil {
 			t.leaveBehind()
 			return nil
 		}
-		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !t.stopping && freeIn(t.want.Pools) > 0) {
+		if !time.Now().Before(t.retryAt) && (len(t.outcomes) > 0 || t.look && !t.stopping && freeIn(t.room.Pools) > 0) {
 			empty, err := t.take(words)
 			if err != nil || empty {
 				return err
@@ -76,13 +75,13 @@ func (t *turns) loop(claiming, words context.Context) error {
 
 // leaveBehind says what a worker did not get done before it ends.
 func (t *turns) leaveBehind() {
-	if t.want.Held > 0 {
+	if t.room.Held > 0 {
 		var ids []int64
 		for _, h := range t.live() {
 			ids = append(ids, h.ID)
 		}
 		slices.Sort(ids)
-		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.want.Held), zap.Int64s("ids", ids))
+		t.log.Warn("handlers that did not end in time are left behind", zap.Int("jobs", t.room.Held), zap.Int64s("ids", ids))
 	}
 	if n := len(t.outcomes); n > 0 {
 		t.log.Warn("outcomes could not be handed in: their jobs run again", zap.Int("jobs", n))
@@ -94,40 +93,36 @@ func (t *turns) leaveBehind() {
 func (t *turns) collect(now bool) {
 	t.endings = t.crew.take(t.endings, now)
 	for _, e := range t.endings {
-		t.ahead.ends(e.pool, true)
-		t.want.Held--
+		t.room.ends(e.pool, true)
 		if !e.open {
 			t.look = true // no turn will come of it otherwise
 			continue
 		}
 		t.outcomes = append(t.outcomes, e.outcome)
 	}
-	t.ahead.into(t.want.Pools)
 }
 
 // giveBack gives back the jobs that were claimed ahead of a slot and did not get one in
 // time, or at all as the worker stops: others may have slots.
 func (t *turns) giveBack() {
-	late := t.crew.withdraw(time.Now().Add(-t.ahead.patience()), t.stopping)
+	late := t.crew.withdraw(time.Now().Add(-t.room.patience()), t.stopping)
 	if len(late) == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range late {
-		t.ahead.ends(a.pool, false)
-		t.want.Held--
+		t.room.ends(a.pool, false)
 		a.until = time.Time{}
 		o, _ := a.conclude(Outcome{Status: Pending, Delay: KeepDue, Uncounted: true}, ended)
 		t.outcomes = append(t.outcomes, o)
 	}
-	t.ahead.into(t.want.Pools)
 }
 
 // ask says what the turn is to do, as of now.
 func (t *turns) ask() ([]Outcome, Want) {
 	t.collect(true)
-	want := t.want
+	want := t.room.Want
 	if t.stopping {
 		want.Pools = nil
 	}
@@ -138,15 +133,14 @@ func (t *turns) ask() ([]Outcome, Want) {
 // left to do for a worker that runs UntilEmpty.
 func (t *turns) take(words context.Context) (empty bool, err error) {
 	asked := time.Now()
-	t.ahead.turn(asked)
-	t.ahead.into(t.want.Pools)
+	t.room.turn(asked)
 	t.turning.Store(true)
-	if t.want.Held > 0 {
+	if t.room.Held > 0 {
 		signal(t.changes) // while it waits for the store it does not hear of any
 	}
 	turn, err := t.seat.Turn(words, t.ask)
 	t.turning.Store(false)
-	t.ahead.turned()
+	t.room.turned()
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
 			return false, fmt.Errorf("turn: %w", err)
@@ -165,22 +159,21 @@ func (t *turns) take(words context.Context) (empty bool, err error) {
 		return false, nil
 	}
 
-	free := freeIn(t.want.Pools)
+	free := freeIn(t.room.Pools)
 	if len(turn.Claimed) > 0 {
 		t.crew.start(t.hold(turn.Claimed, asked))
-		t.ahead.into(t.want.Pools)
 	}
 	// As many as were asked for: there may be more.
-	t.look = free > 0 && freeIn(t.want.Pools) == 0
+	t.look = free > 0 && freeIn(t.room.Pools) == 0
 	t.delayed = turn.Next > 0
 	t.next = t.poll()
 	if t.delayed {
 		t.next = earlier(t.next, time.Now().Add(turn.Next))
 	}
-	if !t.opts.UntilEmpty || t.want.Held > 0 || len(turn.Claimed) > 0 {
+	if !t.opts.UntilEmpty || t.room.Held > 0 || len(turn.Claimed) > 0 {
 		return false, nil
 	}
-	left, err := t.seat.AnyLeft(words, t.want)
+	left, err := t.seat.AnyLeft(words, t.room.Want)
 	if err != nil {
 		t.log.Warn("can't tell whether the queue is empty", zap.Error(err))
 	}
@@ -194,13 +187,13 @@ func (t *turns) wait(words context.Context, stopped <-chan struct{}) {
 	if pause := time.Until(t.retryAt); pause > 0 {
 		until = pause
 	} else if came := t.crew.oldest(); !came.IsZero() {
-		until = min(until, time.Until(came.Add(t.ahead.patience())))
+		until = min(until, time.Until(came.Add(t.room.patience())))
 	}
 	timer := time.NewTimer(until)
 	defer timer.Stop()
 	select {
 	case <-t.crew.news:
-	case <-t.heeded(freeIn(t.want.Pools) == 0):
+	case <-t.heeded(freeIn(t.room.Pools) == 0):
 		t.changed()
 	case <-t.gone:
 	case <-t.asked:

@@ -42,11 +42,10 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	}
 	for _, c := range claimed {
 		a := &attempt{
-			Claimed: c, seat: t.seat, pool: poolOf(t.want.Pools, c.Queue), claimed: now,
+			Claimed: c, seat: t.seat, pool: poolOf(t.room.Pools, c.Queue), claimed: now,
 			trusted: t.slots.parent, until: until, lost: stale,
 		}
-		t.ahead.starts(a.pool)
-		t.want.Held++
+		t.room.starts(a.pool)
 		t.held[a.Ref] = a
 		attempts = append(attempts, a)
 	}
