@@ -53,15 +53,27 @@ const (
 	committed  // Job.Commit has handed the outcome in; the handler may still run
 )
 
-// begin gives the attempt what its handler runs with. Where its lease was lost while it
-// waited, that has ended.
-func (a *attempt) begin(ctx context.Context, cancel context.CancelCauseFunc, slot int) {
+// begin gives the attempt a slot, and its handler a context below parent; its time runs
+// from now on. Where its lease was lost while it waited, that context has ended.
+func (a *attempt) begin(parent context.Context, slot int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.state, a.ctx, a.cancel, a.slot = handling, ctx, cancel, slot
+	a.state, a.slot = handling, slot
+	a.ctx, a.cancel = cancellable(parent, a.Timeout)
 	if a.lost || a.trusted.Err() != nil {
-		cancel(lease.ErrLost)
+		a.cancel(lease.ErrLost)
 	}
+}
+
+// cancellable is the context of an attempt, which ends after its timeout, if that
+// isn't 0.
+func cancellable(parent context.Context, timeout time.Duration) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	if timeout == 0 {
+		return ctx, cancel
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+	return ctx, func(cause error) { cancel(cause); stop() }
 }
 
 // runs says whether the handler may be running, or is still to run.

@@ -52,28 +52,15 @@ func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	return attempts
 }
 
-// cancellable is the context of an attempt, which ends after its timeout, if that
-// isn't 0.
-func cancellable(parent context.Context, timeout time.Duration) (context.Context, context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	if timeout == 0 {
-		return ctx, cancel
-	}
-	ctx, stop := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
-	return ctx, func(cause error) { cancel(cause); stop() }
-}
-
-// begin has the attempt take a slot. Its time runs from now on.
+// begin has the attempt take a slot.
 func (r *run) begin(a *attempt) {
 	r.mu.Lock()
 	slot, parent := r.slots.take(a.Type)
-	over := !a.until.IsZero() && !a.until.After(time.Now()) // the timer that says so may be late
-	r.mu.Unlock()
-	ctx, cancel := cancellable(parent, a.Timeout)
-	if over {
-		cancel(lease.ErrLost)
+	if !a.until.IsZero() && !a.until.After(time.Now()) {
+		a.lose() // the timer that does so (expire) may be late
 	}
-	a.begin(ctx, cancel, slot)
+	r.mu.Unlock()
+	a.begin(parent, slot)
 }
 
 // work runs one attempt to its end and hands its outcome to the turn loop.
