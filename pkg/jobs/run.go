@@ -47,7 +47,7 @@ type run struct {
 // failingEvery is how often the same failure is logged: a full disk lasts.
 const failingEvery = 5 * time.Second
 
-func newRun(w *Worker, seat Seat, opts WorkerOptions, pools []Pool) *run {
+func newRun(w *Worker, seat Seat, opts WorkerOptions) *run {
 	log := opts.Logger.With(zap.Int64("worker", seat.ID()))
 	r := &run{
 		seat: seat, opts: opts, handlers: make(map[string]handler), asked: w.asked, log: log, began: time.Now(),
@@ -63,7 +63,6 @@ func newRun(w *Worker, seat Seat, opts WorkerOptions, pools []Pool) *run {
 	for jobType, h := range w.handlers {
 		r.handlers[jobType] = h.around(opts.Middleware)
 	}
-	r.crew = newCrew(r.work, pools)
 	r.expiry = time.AfterFunc(math.MaxInt64, r.expire)
 	return r
 }
@@ -72,6 +71,7 @@ func newRun(w *Worker, seat Seat, opts WorkerOptions, pools []Pool) *run {
 // end one after the other: ctx stops the claims; handling, Drain later, the
 // handlers; words, lastWords later still, what is said to the store.
 func (r *run) run(ctx context.Context, pools []Pool) error {
+	r.crew = newCrew(r.work, pools)
 	words, hush := context.WithCancel(context.WithoutCancel(ctx))
 	defer hush()
 	handling, interrupt := context.WithCancelCause(words)

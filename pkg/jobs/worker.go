@@ -91,7 +91,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	r := newRun(w, seat, opts, pools)
+	r := newRun(w, seat, opts)
 	if opts.Joined != nil {
 		opts.Joined()
 	}
