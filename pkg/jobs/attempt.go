@@ -19,9 +19,9 @@ type attempt struct {
 	pool    int // whose slot it takes
 	seat    Seat
 	claimed time.Time       // when the claim came back
-	trusted context.Context // ends when its lease can't be trusted, and all its worker's
+	trusted context.Context // as of the claim: ends when the leases can't be trusted any more
 
-	// From its beginning on:
+	// From its beginning on. The parent of ctx may be newer than trusted (keep).
 	slot   int             // the slot's number
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
@@ -36,7 +36,7 @@ type attempt struct {
 
 	mu       sync.Mutex
 	state    attemptState
-	lost     bool // lose was called while waiting, or committing
+	lost     bool // another may have the job: noted while nothing can be cancelled, waiting or committing
 	result   []byte
 	progress *Progress // not yet written
 }
@@ -83,8 +83,8 @@ func (a *attempt) runs() bool {
 	return a.state != ended
 }
 
-// over says whether the handler runs, or may, though its context has ended.
-func (a *attempt) over() bool {
+// ignores says whether the handler may be running though its context has ended.
+func (a *attempt) ignores() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.state != waiting && a.state != ended && a.ctx.Err() != nil
@@ -120,8 +120,9 @@ func (a *attempt) renewed(p *Progress) {
 }
 
 // lose ends the handler's context because another may have the job, and says
-// whether it did. Before its beginning it only notes it, and during a Commit, for leave:
-// the job may look lost because this very Commit has ended it, and the Commit's own fence decides.
+// whether it did. While the attempt waits it only notes that, for begin; during a Commit
+// too, for leave: the job may look lost because this very Commit has ended it, and the
+// Commit's own fence decides.
 func (a *attempt) lose() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -20,7 +20,7 @@ type crew struct {
 	over  chan struct{} // closed when nothing more will start: those goroutines end
 
 	mu      sync.Mutex // held for a moment only: a transaction waits for it (Ask)
-	free    []int      // slots, by pool
+	free    []int      // slots, by pool, at this moment: room hears of an ending later
 	waiting []*attempt // not begun, first come first
 	added   time.Time  // when the last of them came
 	called  bool       // a goroutine was called and has not come yet

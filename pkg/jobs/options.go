@@ -143,7 +143,7 @@ func (o WorkerOptions) withDefaults() (WorkerOptions, error) {
 	return o, nil
 }
 
-// freeIn is how many slots are free in all of the pools.
+// freeIn is how many jobs may be claimed for all of the pools.
 func freeIn(pools []Pool) (n int) {
 	for _, p := range pools {
 		n += p.Free

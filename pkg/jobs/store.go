@@ -66,9 +66,9 @@ type Seat interface {
 	// ID is the worker's number, lease_owner in the jobs' rows. It is never reused.
 	ID() int64
 
-	// Turn hands in the outcomes and claims as many jobs as ask has room
-	// for, in one transaction. With no outcomes it looks first and writes only if there is
-	// something to claim. A handler may start once it has returned.
+	// Turn hands in the outcomes and claims as many jobs as there is room for, as ask
+	// tells, in one transaction. With no outcomes it looks first and writes only if
+	// there is something to claim. A handler may start once it has returned.
 	Turn(ctx context.Context, ask Ask) (Turn, error)
 	// Finish hands in one outcome, the rows that write adds and follow-up jobs,
 	// in a transaction of its own. It returns lease.ErrLost where the attempt no
@@ -125,7 +125,7 @@ type Want struct {
 	Limit Limits        // what holds for a job that names nothing itself
 }
 
-// Pool is a number of slots for jobs of some queues.
+// Pool is the room for jobs of some queues.
 type Pool struct {
 	Queues []string
 	Free   int // how many jobs may be claimed

@@ -43,7 +43,7 @@ func (r *run) stuck(now time.Time) (n int) {
 	var news []*attempt
 	for _, a := range r.held {
 		switch {
-		case !a.over():
+		case !a.ignores():
 		case a.ignoring.IsZero():
 			a.ignoring = now
 		case now.Sub(a.ignoring) >= stuckAfter:

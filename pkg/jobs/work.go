@@ -21,10 +21,10 @@ var errGone = errors.New("handler ended its goroutine (runtime.Goexit)")
 // worker stopped, before the handler was called.
 var errNotBegun = errors.New("not begun")
 
-// hold makes attempts of what was claimed. Their leases were asked for
-// at asked, which may be long ago: the process may have been stopped, or the file
-// locked. Until a renewal has covered them, that is what is trusted; where it may end
-// before the next renewal, they are given back, and no handler sees them.
+// hold makes attempts of what was claimed. Their leases were asked for at asked, which
+// may be long ago: the process may have been stopped, or the file locked. Until a renewal
+// has covered them, that is what is trusted; where it may end before the next renewal,
+// they are given back, and no handler sees them.
 func (t *turns) hold(claimed []Claimed, asked time.Time) (attempts []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
