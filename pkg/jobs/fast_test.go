@@ -3,7 +3,6 @@ package jobs_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,17 +13,15 @@ import (
 	"github.com/shoal-project/shoal/pkg/store"
 )
 
-// slowDisk is a store whose turns take so long at least.
+// slowDisk is a store whose turns take so long at least, until it is back.
 type slowDisk struct {
 	store.Store
-	turn time.Duration
-	most atomic.Int64  // jobs that a turn claimed
-	lost chan struct{} // one was found lost
-	back chan struct{} // closed when the disk is fast
-	gone atomic.Bool   // it does nothing until then
-
-	waits   chan struct{} // closed when a turn waits for it
+	turn    time.Duration
+	gone    atomic.Bool   // it does nothing
+	back    chan struct{} // closed then
+	waits   chan struct{} // closed when a turn waits for that
 	renewed chan struct{} // leases were
+	most    atomic.Int64  // jobs that a turn claimed
 }
 
 type slowDiskSeat struct {
@@ -47,25 +44,11 @@ func (s slowDiskSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error)
 	select {
 	case <-over:
 	case <-s.back:
-	case <-ctx.Done():
 	}
 	s.most.Store(max(s.most.Load(), int64(len(turn.Claimed))))
 	return turn, err
 }
 
-// Lost implements jobs.Seat.
-func (s slowDiskSeat) Lost(ctx context.Context, holding []jobs.Holding) ([]jobs.Ref, error) {
-	lost, err := s.Seat.Lost(ctx, holding)
-	if len(lost) > 0 {
-		select {
-		case s.lost <- struct{}{}:
-		default:
-		}
-	}
-	return lost, err
-}
-
-// Renew implements jobs.Seat.
 func (s slowDiskSeat) Renew(ctx context.Context, ttl time.Duration, holding []jobs.Holding) ([]jobs.Ref, error) {
 	if s.gone.Load() {
 		return nil, errors.New("the disk is gone")
@@ -84,21 +67,26 @@ type fast struct {
 	*queue
 	disk  *slowDisk
 	first chan struct{} // has one of those jobs end
-	end   func()        // has them all end
-	stop  func()        // ends the worker
+	end   func()        // has them all end, and the disk be fast
 	cause chan error    // why the context of one of them ended
-	ended time.Time
+	stop  func()        // ends the worker
 
 	mu    sync.Mutex
-	began []jobs.Ref // attempts at the jobs that take their time
-	late  []string
+	began map[jobs.Ref]time.Time // attempts at them, with their contexts' deadlines
 }
 
-// newFast has short jobs, then long ones; opts are those of the long ones.
-func newFast(t *testing.T, turn, lease time.Duration, short, long int, opts ...jobs.Option) *fast {
+// newFast has 12 short jobs, then 40 long ones; opts are those of the long ones.
+func newFast(t *testing.T, turn, lease time.Duration, opts ...jobs.Option) *fast {
 	t.Helper()
+	const slots, short, long = 4, 12, 40
 	q := newQueue(t, store.Options{})
-	f := &fast{queue: q, disk: &slowDisk{Store: q.Store, turn: turn, lost: make(chan struct{}, 1), back: make(chan struct{}), renewed: make(chan struct{}), waits: make(chan struct{})}}
+	disk := &slowDisk{
+		Store: q.Store, turn: turn, back: make(chan struct{}), waits: make(chan struct{}), renewed: make(chan struct{}),
+	}
+	f := &fast{
+		queue: q, disk: disk, first: make(chan struct{}), end: sync.OnceFunc(func() { close(disk.back) }),
+		cause: make(chan error, long), began: make(map[jobs.Ref]time.Time),
+	}
 	_, err := jobs.EnqueueMany(t.Context(), q, "Send", slices.Repeat([]string{"short"}, short), jobs.Priority(1))
 	if err == nil {
 		_, err = jobs.EnqueueMany(t.Context(), q, "Send", slices.Repeat([]string{"long"}, long), opts...)
@@ -107,16 +95,9 @@ func newFast(t *testing.T, turn, lease time.Duration, short, long int, opts ...j
 		t.Fatal(err)
 	}
 	q.exec(`UPDATE sync_jobs SET run_at = created_at - 1`)
-	const slots = 4
 	var running atomic.Int64
-	began, end := make(chan struct{}, long), make(chan struct{})
-	f.first, f.cause = make(chan struct{}), make(chan error, long)
-	f.end = sync.OnceFunc(func() {
-		f.ended = time.Now()
-		close(end)
-		close(f.disk.back)
-	})
-	w := q.worker(f.disk, jobs.WorkerOptions{Concurrency: slots, Poll: time.Hour, Lease: lease, Drain: time.Hour})
+	taken := make(chan struct{}) // each slot is
+	w := q.worker(disk, jobs.WorkerOptions{Concurrency: slots, Poll: time.Hour, Lease: lease, Drain: time.Hour})
 	jobs.Handle(w, "Send", func(ctx context.Context, j *jobs.Job[string]) error {
 		if n := running.Add(1); n > slots {
 			t.Errorf("%d handlers run at once, want %d at most", n, slots)
@@ -126,34 +107,31 @@ func newFast(t *testing.T, turn, lease time.Duration, short, long int, opts ...j
 			return nil
 		}
 		f.mu.Lock()
-		f.began = append(f.began, jobs.Ref{ID: j.ID, Token: j.Token})
-		if deadline, timed := ctx.Deadline(); timed && len(f.began) > slots && deadline.Before(f.ended.Add(time.Hour)) {
-			f.late = append(f.late, fmt.Sprintf("job %d: %v too early", j.ID, f.ended.Add(time.Hour).Sub(deadline)))
+		f.began[jobs.Ref{ID: j.ID, Token: j.Token}], _ = ctx.Deadline()
+		if len(f.began) == slots {
+			close(taken)
 		}
 		f.mu.Unlock()
-		began <- struct{}{}
 		select {
 		case <-ctx.Done():
 			f.cause <- context.Cause(ctx)
-			<-end
+			<-disk.back
 		case <-f.first:
-		case <-end:
+		case <-disk.back:
 		}
 		return nil
 	})
 	f.stop = q.start(w)
 	t.Cleanup(f.end) // before that
-	for range slots {
-		expect(t, "a job that takes its time", began)
-	}
-	if most := f.disk.most.Load(); most <= slots {
+	expect(t, "jobs that take their time", taken)
+	if most := disk.most.Load(); most <= slots {
 		t.Fatalf("a turn claimed %d jobs at most for %d slots", most, slots)
 	}
 	return f
 }
 
-// waiting are the jobs that were claimed once and wait for a slot; there must be some.
-func (f *fast) waiting() (ids []int64) {
+// waiting are the claims that wait for a slot; there must be some.
+func (f *fast) waiting() (claims []jobs.Ref) {
 	f.Helper()
 	held, err := f.Jobs(f.Context(), jobs.Filter{Status: jobs.Running})
 	if err != nil {
@@ -162,24 +140,25 @@ func (f *fast) waiting() (ids []int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, row := range held {
-		if string(row.Payload) == `"long"` && row.LeaseToken == 1 && !slices.Contains(f.began, jobs.Ref{ID: row.ID, Token: 1}) {
-			ids = append(ids, row.ID)
+		claim := jobs.Ref{ID: row.ID, Token: row.LeaseToken}
+		if _, began := f.began[claim]; !began && string(row.Payload) == `"long"` {
+			claims = append(claims, claim)
 		}
 	}
-	if len(ids) == 0 {
+	if len(claims) == 0 {
 		f.Fatal("no job waits for a slot")
 	}
-	return ids
+	return claims
 }
 
-// neverBegan checks that the jobs never began by their first claim.
-func (f *fast) neverBegan(ids []int64) {
+// neverBegan checks that no attempt began by one of the claims.
+func (f *fast) neverBegan(claims []jobs.Ref) {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, id := range ids {
-		if slices.Contains(f.began, jobs.Ref{ID: id, Token: 1}) {
-			f.Errorf("job %d began", id)
+	for _, claim := range claims {
+		if _, began := f.began[claim]; began {
+			f.Errorf("job %d began", claim.ID)
 		}
 	}
 }
