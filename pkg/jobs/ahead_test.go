@@ -111,6 +111,7 @@ func TestAheadTrust(t *testing.T) {
 	}
 	waiting := f.waiting()
 	f.disk.gone.Store(false)
+	expect(t, "the next renewal", f.disk.renewed) // what begins now is trusted, but for those
 	f.end()
 	f.eventually("52", `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`)
 	f.neverBegan(waiting)
