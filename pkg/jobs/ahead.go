@@ -7,7 +7,7 @@ import (
 
 // A worker claims a little ahead of its slots: as many jobs more as are going to end
 // while the next turn is under way, or the slots would stand empty until it comes back.
-// What takes long is not claimed ahead, as none of it ends in the time of a turn.
+// That is told by what ended in the time of the last turn, and had not run for longer.
 const (
 	maxAhead = 50 // in each pool
 	// aheadTime is how much longer than a turn a job waits for a slot, where those that
@@ -27,7 +27,7 @@ type poolRoom struct {
 	slots int
 	ahead int // how many more than slots may be held
 	held  int // attempts, also those that wait for a slot
-	ended int // since the last turn began
+	ended int // since the last turn began, soon after they had begun
 }
 
 // newRoom is that of a worker that holds nothing yet: all the slots are free.
@@ -45,12 +45,18 @@ func (r *room) starts(pool int) {
 	r.count()
 }
 
-// ends counts one that is held no longer; ran says that it has had a slot.
-func (r *room) ends(pool int, ran bool) {
-	r.pools[pool].held--
-	if ran {
+// ends counts one that is held no longer. ran is how long it ran: what takes longer than
+// a turn is nothing to claim ahead for, even if many end together.
+func (r *room) ends(pool int, ran time.Duration) {
+	r.gone(pool)
+	if ran <= min(r.took, aheadTime) {
 		r.pools[pool].ended++
 	}
+}
+
+// gone counts one that is held no longer and has had no slot.
+func (r *room) gone(pool int) {
+	r.pools[pool].held--
 	r.count()
 }
 
@@ -83,5 +89,6 @@ func (r *room) count() {
 	}
 }
 
-// patience is how long a job may wait for a slot.
-func (r *room) patience() time.Duration { return r.took + aheadTime }
+// patience is how long a job may wait for a slot. A turn that waited long for the store
+// says nothing of the next one.
+func (r *room) patience() time.Duration { return min(r.took, time.Second) + aheadTime }

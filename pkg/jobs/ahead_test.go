@@ -13,8 +13,8 @@ import (
 )
 
 // TestAhead proves that what a worker has claimed ahead of its slots, and has no slot
-// for in time, is soon with another worker, as if nobody had claimed it: no attempt is
-// counted, and it keeps its place in the order.
+// for in time, is soon with another worker: no attempt is counted, and it keeps its place
+// in the order.
 func TestAhead(t *testing.T) {
 	f := newFast(t, 300*time.Millisecond, time.Hour)
 	f.eventually("4", `SELECT count(*) FROM sync_jobs WHERE status = 'running'`)
@@ -83,6 +83,7 @@ func TestAheadLost(t *testing.T) {
 // TestAheadTimeout proves that a job's time runs from its beginning, not from its claim.
 func TestAheadTimeout(t *testing.T) {
 	f := newFast(t, 500*time.Millisecond, time.Hour, jobs.Timeout(time.Hour))
+	f.waiting()
 	ended := time.Now()
 	f.end()
 	f.eventually("52", `SELECT count(*) FROM sync_jobs WHERE status = 'completed'`)
@@ -139,5 +140,26 @@ func TestAheadGoexit(t *testing.T) {
 	}
 	if got := q.value(`SELECT count(*), max(lease_token) FROM sync_jobs WHERE status = 'failed'`); got != "40|1" {
 		t.Errorf("failed, after so many claims: %s, want 40|1", got)
+	}
+}
+
+// TestAheadNotLong proves that nothing is claimed ahead for handlers that take longer than
+// a turn, also where they all end together.
+func TestAheadNotLong(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	disk := &slowDisk{Store: q.Store, turn: 50 * time.Millisecond}
+	if _, err := jobs.EnqueueMany(t.Context(), q, "Send", make([]int, 24)); err != nil {
+		t.Fatal(err)
+	}
+	o := untilEmpty()
+	o.Concurrency = 4
+	w := jobs.NewWorker(disk, o)
+	jobs.Handle(w, "Send", func(context.Context, *jobs.Job[int]) error {
+		<-time.After(150 * time.Millisecond)
+		return nil
+	})
+	q.runUntilEmpty(w)
+	if most := disk.most.Load(); most > 4 {
+		t.Errorf("a turn claimed %d jobs for 4 slots", most)
 	}
 }

@@ -31,6 +31,7 @@ type crew struct {
 // ending is an attempt whose handler has returned.
 type ending struct {
 	pool    int
+	ran     time.Duration
 	outcome Outcome
 	open    bool // the outcome is still to be handed in: Job.Commit has not done so
 }

@@ -189,7 +189,7 @@ func (e explainer) busy() *Explanation {
 	running, slots := 0, 0
 	for _, w := range e.workers {
 		if w.Handles(e.Type, e.Queue) {
-			running += w.Running
+			running += min(w.Running, w.Concurrency) // not what it has claimed ahead
 			slots += w.Concurrency
 		}
 	}

@@ -19,7 +19,7 @@ type slowDisk struct {
 	turn    time.Duration
 	gone    atomic.Bool   // it does nothing
 	back    chan struct{} // closed then
-	waits   chan struct{} // closed when a turn waits for that
+	waits   chan struct{} // a turn waits for that
 	renewed chan struct{} // leases were
 	most    atomic.Int64  // jobs that a turn claimed
 }
@@ -37,7 +37,10 @@ func (s *slowDisk) Join(ctx context.Context, who jobs.Info) (jobs.Seat, error) {
 func (s slowDiskSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error) {
 	over := time.After(s.turn)
 	if s.gone.Load() {
-		close(s.waits)
+		select {
+		case s.waits <- struct{}{}:
+		default: // the test has failed
+		}
 		<-s.back
 	}
 	turn, err := s.Seat.Turn(ctx, ask)
@@ -81,7 +84,7 @@ func newFast(t *testing.T, turn, lease time.Duration, opts ...jobs.Option) *fast
 	const slots, short, long = 4, 12, 40
 	q := newQueue(t, store.Options{})
 	disk := &slowDisk{
-		Store: q.Store, turn: turn, back: make(chan struct{}), waits: make(chan struct{}), renewed: make(chan struct{}),
+		Store: q.Store, turn: turn, back: make(chan struct{}), waits: make(chan struct{}, 1), renewed: make(chan struct{}),
 	}
 	f := &fast{
 		queue: q, disk: disk, first: make(chan struct{}), end: sync.OnceFunc(func() { close(disk.back) }),

@@ -62,7 +62,7 @@ type UniqueFor string
 // The spans of uniqueness.
 const (
 	UniqueActive  UniqueFor = "active"  // until the job has ended
-	UniquePending UniqueFor = "pending" // until it is claimed
+	UniquePending UniqueFor = "pending" // until it is claimed, also ahead of a slot that it then does not get
 	UniqueForever UniqueFor = "forever" // as long as its row is there
 )
 

@@ -109,6 +109,7 @@ func (r *run) run(ctx context.Context, pools []Pool) error {
 		Types: slices.Sorted(maps.Keys(r.handlers)), Pools: pools, TTL: r.opts.Lease,
 		Limit: Limits{MaxAttempts: r.opts.MaxAttempts, Timeout: r.opts.Timeout},
 	})}).loop(ctx, words)
+	r.crew.stop()
 	close(r.crew.over)
 	stop()
 	interrupt(ErrDraining)

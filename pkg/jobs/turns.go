@@ -93,7 +93,7 @@ func (t *turns) leaveBehind() {
 func (t *turns) collect(now bool) {
 	t.endings = t.crew.take(t.endings, now)
 	for _, e := range t.endings {
-		t.room.ends(e.pool, true)
+		t.room.ends(e.pool, e.ran)
 		if !e.open {
 			t.look = true // no turn will come of it otherwise
 			continue
@@ -112,7 +112,7 @@ func (t *turns) giveBack() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range late {
-		t.room.ends(a.pool, false)
+		t.room.gone(a.pool)
 		a.until = time.Time{}
 		o, _ := a.conclude(Outcome{Status: Pending, Delay: KeepDue, Uncounted: true}, ended)
 		t.outcomes = append(t.outcomes, o)

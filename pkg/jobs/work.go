@@ -88,10 +88,10 @@ func (r *run) work(a *attempt) {
 }
 
 func (r *run) settle(a *attempt, err error, started time.Time) {
-	e := ending{pool: a.pool}
+	e := ending{pool: a.pool, ran: time.Since(started)}
 	e.outcome, e.open = a.conclude(r.verdict(a, err), ended)
 	a.cancel(nil)
-	r.logEnd(a, e.outcome, started)
+	r.logEnd(a, e.outcome, e.ran)
 
 	r.mu.Lock()
 	a.until = time.Time{}
@@ -122,13 +122,12 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 	case errors.Is(cause, ErrDraining):
 		o.Delay, o.Uncounted = KeepDue, true
 	case errors.Is(cause, lease.ErrLost):
-		// Interrupted by us, not by its own fault, as far as we know: where it was
-		// claimed before with no attempt counted, it waits. Where another does hold
-		// the job, the token has this refused.
+		// Interrupted by us, not by its own fault, as far as we know. It waits a second
+		// for each claim before that left no attempt: in the end as long as after a
+		// failure. Where another does hold the job, the token has this refused.
 		o.Uncounted = true
-		if int(a.Token) > a.Attempt {
-			o.Delay = r.retry(a).wait(1)
-		}
+		before := time.Duration(a.Token) - time.Duration(a.Attempt)
+		o.Delay = min(before*time.Second, r.retry(a).wait(1))
 	case a.Attempt >= a.MaxAttempts:
 		o.Status = Failed
 	case said:
@@ -166,15 +165,15 @@ func (r *run) backoff(a *attempt, err error) (wait time.Duration) {
 	return max(0, backoff(a.Attempt, err))
 }
 
-func (r *run) logEnd(a *attempt, o Outcome, started time.Time) {
+func (r *run) logEnd(a *attempt, o Outcome, ran time.Duration) {
 	if o.Error == "" {
 		if c := r.log.Check(zap.DebugLevel, "job ended"); c != nil {
-			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", time.Since(started)))
+			c.Write(zap.Int64("job", a.ID), zap.String("type", a.Type), zap.Duration("took", ran))
 		}
 		return
 	}
 	r.log.Warn("attempt did not complete", zap.Int64("job", a.ID), zap.String("type", a.Type),
-		zap.Int("attempt", a.Attempt), zap.Int("of", a.MaxAttempts), zap.Duration("took", time.Since(started)),
+		zap.Int("attempt", a.Attempt), zap.Int("of", a.MaxAttempts), zap.Duration("took", ran),
 		zap.String("error", firstLine(o.Error)), zap.Bool("retry", o.Status == Pending))
 }
 

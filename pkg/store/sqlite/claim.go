@@ -26,7 +26,7 @@ type claim struct {
 	best string
 	arms []arm
 	free int
-	now  int // of those, for slots that are free: what has gates is claimed for no others
+	now  int // the first of those get slots that are free now: nothing with gates is claimed beyond them
 }
 
 type arm struct{ queue, jobType string }
@@ -120,13 +120,9 @@ func (c claim) passing(conn *conn, gates gates, now float64) (ids []int64, err e
 	slices.SortFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.runAt, b.runAt), cmp.Compare(a.id, b.id))
 	})
-	gated := 0
 	for _, j := range list {
-		if len(ids) == c.free || len(j.gates) > 0 && (gated == c.now || j.gates.room() == 0) {
+		if len(ids) == c.free || len(j.gates) > 0 && (len(ids) >= c.now || j.gates.room() == 0) {
 			continue
-		}
-		if len(j.gates) > 0 {
-			gated++
 		}
 		j.gates.pass()
 		ids = append(ids, j.id)

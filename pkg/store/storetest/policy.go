@@ -88,14 +88,14 @@ func testPolicyOfHandlers(t *testing.T, f *fixture) {
 // testNoneAhead: what a limit holds for is claimed for free slots alone, the rest also
 // ahead of them.
 func testNoneAhead(t *testing.T, f *fixture) {
-	for range 5 {
-		f.enqueue(jobs.New{Type: "A", Priority: 1}, jobs.New{Type: "B"})
+	for _, above := range []int{1, 1, 1, -1, -1} { // those of A above those of B, and below
+		f.enqueue(jobs.New{Type: "A", Priority: above}, jobs.New{Type: "B"})
 	}
 	f.policy(jobs.OfType, "A", jobs.Policy{MaxStarts: jobs.Rate{N: 100, Per: time.Hour}})
 	seat := f.join(f.store)
 	w := want(6)
 	w.Types, w.Pools[0].Ahead = []string{"A", "B"}, 4
-	for _, want := range []map[string]int{{"A": 2, "B": 4}, {"A": 2, "B": 1}} {
+	for _, want := range []map[string]int{{"A": 2, "B": 4}, {"A": 1, "B": 1}, {"A": 2}} {
 		got := make(map[string]int)
 		for _, c := range f.turn(seat, w).Claimed {
 			got[c.Type]++
