@@ -126,8 +126,8 @@ func (r *run) verdict(a *attempt, err error) Outcome {
 		// for each claim before that left no attempt: in the end as long as after a
 		// failure. Where another does hold the job, the token has this refused.
 		o.Uncounted = true
-		before := time.Duration(a.Token) - time.Duration(a.Attempt)
-		o.Delay = min(before*time.Second, r.retry(a).wait(1))
+		before := max(0, a.Token-int64(a.Attempt))
+		o.Delay = min(time.Duration(before)*time.Second, r.retry(a).wait(1))
 	case a.Attempt >= a.MaxAttempts:
 		o.Status = Failed
 	case said:
