@@ -85,6 +85,10 @@ func onFile(play func(role, stage, *sqlite3.Conn) (report, error)) part {
 			return report{}, err
 		}
 		defer conn.Close()
+		// A limit has no triggers. Another program has those of the schema.
+		if _, err := conn.Config(sqlite3.DBCONFIG_ENABLE_TRIGGER, r.Kind == "foreigner"); err != nil {
+			return report{}, err
+		}
 		return play(r, s, conn)
 	}
 }

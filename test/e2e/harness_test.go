@@ -73,6 +73,11 @@ func newHome(t *testing.T) *home {
 			OR (status IN ('completed', 'failed', 'cancelled')) <> (completed_at IS NOT NULL)`); got != "0" {
 			t.Errorf("%s jobs break an invariant", got)
 		}
+		if got := h.sql(`WITH there AS (SELECT queue, job_type, count(*), sum(status = 'pending') FROM sync_jobs GROUP BY queue, job_type),
+			said AS (SELECT * FROM sync_counts WHERE jobs <> 0 OR pending <> 0)
+			SELECT * FROM (SELECT * FROM there EXCEPT SELECT * FROM said) UNION ALL SELECT * FROM (SELECT * FROM said EXCEPT SELECT * FROM there)`); got != "" {
+			t.Errorf("the counts are wrong: %s", got)
+		}
 	})
 	return h
 }

@@ -34,6 +34,11 @@ func (s *story) checkWhole() {
 	if got := query[map[string]string](s, s.db, `PRAGMA integrity_check`); len(got) != 1 || got[0]["integrity_check"] != "ok" {
 		s.Errorf("integrity_check: %v", got)
 	}
+	if got := query[map[string]any](s, s.db, `WITH there AS (SELECT queue, job_type, count(*), sum(status = 'pending') FROM sync_jobs GROUP BY queue, job_type),
+		said AS (SELECT * FROM sync_counts WHERE jobs <> 0 OR pending <> 0)
+		SELECT * FROM (SELECT * FROM there EXCEPT SELECT * FROM said) UNION ALL SELECT * FROM (SELECT * FROM said EXCEPT SELECT * FROM there)`); len(got) > 0 {
+		s.Errorf("the counts are wrong: %v", got)
+	}
 }
 
 // checkEnqueues is Jepsen's total-queue: what was acknowledged is there, once;

@@ -46,7 +46,7 @@ var mutants = []mutant{
 		patches: []patch{
 			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			o.Delay", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			o.Delay"},
 			{finishFile, "status = 'running' AND lease_token = token`", "status = 'running' AND token IS NOT NULL`"},
-			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n			string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n			string("},
+			{finishFile, "WHERE id = ? AND status = 'running' AND lease_token = ?`,\n		string(", "WHERE id = ? AND status = 'running' AND ? IS NOT NULL`,\n		string("},
 		},
 	},
 	{

@@ -78,7 +78,7 @@ func (db *DB) inTx(ctx context.Context, first func(*tx) error, fn func(*sql.Tx) 
 			return step(&tx{conn: c, now: db.now(), mono: db.clock.Now()})
 		})
 	}
-	if err := own(func(t *tx) error { return db.checkSchema(t.conn) }); err != nil {
+	if err := own(func(t *tx) error { _, err := db.checkSchema(t.conn); return err }); err != nil {
 		return err
 	}
 	if first != nil {

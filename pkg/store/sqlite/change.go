@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
@@ -182,24 +184,40 @@ func (b *bite) run(t *tx) error {
 }
 
 // one changes the job if it is meant still.
-func (b *bite) one(t *tx, id int64) (int64, error) {
+func (b *bite) one(t *tx, id int64) (n int64, err error) {
+	var of arm
+	var pending int64
+	if err := t.query(`SELECT queue, job_type, status = 'pending' FROM sync_jobs WHERE id = ?`, func(s *sqlite3.Stmt) error {
+		of, pending = arm{s.ColumnText(0), s.ColumnText(1)}, s.ColumnInt64(2)
+		return nil
+	}, id); err != nil {
+		return 0, err
+	}
 	args := append(matchArgs(b.filter), id)
 	where := ` WHERE id = ?5 AND ` + allowed(b.change.Verb) + ` AND ` + match
 	switch b.change.Verb {
 	case jobs.Retry:
 		// One that is due already keeps its place.
-		return t.exec(`UPDATE sync_jobs SET
+		if n, err = t.exec(`UPDATE sync_jobs SET
 				status = 'pending', run_at = iif(status = 'pending', min(run_at, ?6), ?6), due = 1,
-				max_attempts = max(max_attempts, attempts + 1), completed_at = NULL, result = NULL`+where, append(args, t.now)...)
+				max_attempts = max(max_attempts, attempts + 1), completed_at = NULL, result = NULL`+where, append(args, t.now)...); n == 1 {
+			t.count(of.queue, of.jobType, 0, 1-pending)
+		}
 	case jobs.Cancel:
-		return t.exec(`UPDATE sync_jobs SET
+		if n, err = t.exec(`UPDATE sync_jobs SET
 				status = 'cancelled', completed_at = ?6, due = 0, lease_expires_at = NULL, progress = NULL,
-				unique_key = iif(unique_for = 'forever', unique_key, NULL)`+where, append(args, t.now)...)
+				unique_key = iif(unique_for = 'forever', unique_key, NULL)`+where, append(args, t.now)...); n == 1 {
+			t.count(of.queue, of.jobType, 0, -pending)
+		}
 	case jobs.Delete:
-		return t.exec(`DELETE FROM sync_jobs`+where, args...)
+		if n, err = t.exec(`DELETE FROM sync_jobs`+where, args...); n == 1 {
+			t.count(of.queue, of.jobType, -1, -pending)
+			_, err = t.exec(`DELETE FROM sync_job_errors WHERE job_id = ?`, id)
+		}
 	default:
-		return t.exec(`UPDATE sync_jobs SET priority = ?6`+where, append(args, b.change.Priority)...)
+		n, err = t.exec(`UPDATE sync_jobs SET priority = ?6`+where, append(args, b.change.Priority)...)
 	}
+	return n, err
 }
 
 // happened proves a bite whose commit failed by one of the jobs that it changed.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,10 +53,7 @@ func (t *tx) takeRoom(n int) (err error) {
 		t.room = new(room)
 		t.room.limit, err = t.number(`SELECT CAST(value AS INTEGER) FROM sync_meta WHERE key = 'max_pending'`)
 		if err == nil && t.room.limit > 0 {
-			// Two counts, as each has its partial index.
-			t.room.pending, err = t.number(`SELECT
-				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
-				(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`, t.room.limit)
+			t.room.pending, err = t.pending()
 		}
 		if err != nil {
 			return err
@@ -84,13 +82,19 @@ func (t *tx) enqueue(batch []jobs.New) ([]jobs.Added, error) {
 
 func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 	sql, args := insert.Statement(n, t.now)
+	queue := cmp.Or(n.Queue, jobs.DefaultQueue)
 	if n.Unique.Key == "" {
 		_, err := t.exec(sql, args...)
+		t.count(queue, n.Type, 1, 1)
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
 	id, err := t.number(sql, args...)
-	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
+	existing := t.LastInsertRowID() != id
+	if !existing {
+		t.count(queue, n.Type, 1, 1)
+	}
+	return jobs.Added{ID: id, Existing: existing}, err
 }
 
 // enqueued proves that a batch whose commit failed was written after all: its

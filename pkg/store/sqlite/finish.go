@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
 
 	"github.com/shoal-project/shoal/pkg/jobs"
@@ -96,24 +97,38 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 // holds it.
 func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 	if !o.Uncounted {
-		if _, err := t.exec(history(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`), t.now, o.Error, o.ID, o.Token); err != nil {
+		if err := t.note(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`, o.Error, o.ID, o.Token); err != nil {
 			return false, err
 		}
 	}
-	var n int64
 	if o.Status == jobs.Pending {
-		n, err = t.exec(`UPDATE sync_jobs SET
+		return t.pend(`UPDATE sync_jobs SET
 				status = 'pending', run_at = iif(?, min(run_at, ?), ?), due = ?, attempts = attempts - ?, error = ?, lease_expires_at = NULL
 			WHERE id = ? AND status = 'running' AND lease_token = ?`,
 			o.Delay == jobs.KeepDue, t.now, t.now+o.Delay.Seconds(), o.Delay <= 0, o.Uncounted, null(o.Error), o.ID, o.Token)
-	} else {
-		n, err = t.exec(`UPDATE sync_jobs SET
-				status = ?, completed_at = ?, error = ?, lease_expires_at = NULL, progress = NULL,
-				unique_key = iif(unique_for = 'forever', unique_key, NULL)
-			WHERE id = ? AND status = 'running' AND lease_token = ?`,
-			string(o.Status), t.now, null(o.Error), o.ID, o.Token)
 	}
+	n, err := t.exec(`UPDATE sync_jobs SET
+			status = ?, completed_at = ?, error = ?, lease_expires_at = NULL, progress = NULL,
+			unique_key = iif(unique_for = 'forever', unique_key, NULL)
+		WHERE id = ? AND status = 'running' AND lease_token = ?`,
+		string(o.Status), t.now, null(o.Error), o.ID, o.Token)
 	return n == 1, err
+}
+
+// pend runs an UPDATE that has running jobs wait again, and says whether there were any.
+func (t *tx) pend(update string, args ...any) (some bool, err error) {
+	var waiting []arm
+	err = t.query(update+` RETURNING queue, job_type`, func(s *sqlite3.Stmt) error {
+		waiting = append(waiting, arm{s.ColumnText(0), s.ColumnText(1)})
+		return nil
+	}, args...)
+	if err != nil {
+		return false, err
+	}
+	for _, of := range waiting {
+		t.count(of.queue, of.jobType, 0, 1)
+	}
+	return len(waiting) > 0, nil
 }
 
 // reject adds an outcome that came too late to the history of its attempt.
@@ -130,14 +145,28 @@ func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
 	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
-// history is SQL that adds a row of history for each running attempt that meets the
-// condition and ends now, ?1, without completing. why and condition are SQL, too;
-// condition must begin with a column of sync_jobs, before which the alias is put.
-func history(ending jobs.Ending, why, condition string) string {
-	return fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
+// note adds a row of history for each running attempt that meets the condition and
+// ends now without completing. A job keeps its last 100. why and condition are SQL,
+// with parameters from ?2 on; condition must begin with a column of sync_jobs, before
+// which the alias is put.
+func (t *tx) note(ending jobs.Ending, why, condition string, args ...any) error {
+	var long []int64
+	err := t.query(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
 		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?1, '%s', %s
 		FROM sync_jobs j LEFT JOIN sync_workers w ON w.id = j.lease_owner
-		WHERE j.status = 'running' AND j.%s`, ending, why, condition)
+		WHERE j.status = 'running' AND j.%s RETURNING job_id, lease_token`, ending, why, condition), func(s *sqlite3.Stmt) error {
+		if s.ColumnInt64(1) > 100 {
+			long = append(long, s.ColumnInt64(0))
+		}
+		return nil
+	}, append([]any{t.now}, args...)...)
+	for _, id := range long {
+		if err == nil {
+			_, err = t.exec(`DELETE FROM sync_job_errors WHERE job_id = ?1 AND lease_token < (SELECT lease_token FROM sync_job_errors
+				WHERE job_id = ?1 ORDER BY lease_token DESC LIMIT 1 OFFSET 99)`, id)
+		}
+	}
+	return err
 }
 
 // Finish implements jobs.Seat.

@@ -44,7 +44,7 @@ func TestPlans(t *testing.T) {
 }
 
 // TestPlansOfLooks holds that what failed is listed and counted by its index, however
-// many have completed, and that all jobs are counted without looking at each.
+// many have completed, and that no job is looked at to count it but what runs or failed.
 func TestPlansOfLooks(t *testing.T) {
 	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), Options{})
 	if err != nil {
@@ -77,21 +77,9 @@ func TestPlansOfLooks(t *testing.T) {
 		if got := strings.Count(all, "INDEX sync_jobs_unsuccessful (status=?)"); got != look.want {
 			t.Errorf("%d steps use the index, want %d:\n%s\nof\n%s", got, look.want, all, look.statement)
 		}
-		if scans := strings.Count(all, "SCAN sync_jobs") - strings.Count(all, "SCAN sync_jobs USING COVERING INDEX"); scans > 1 || strings.Contains(all, "TEMP B-TREE") {
-			t.Errorf("more is read, or sorted, than all rows once:\n%s\nof\n%s", all, look.statement)
+		if scans := strings.Count(all, "SCAN sync_jobs") - strings.Count(all, "SCAN sync_jobs USING COVERING INDEX sync_jobs_running"); scans > 0 || strings.Contains(all, "TEMP B-TREE") {
+			t.Errorf("more is read, or sorted, than is asked for:\n%s\nof\n%s", all, look.statement)
 		}
-	}
-	quick := 0 // opcodes that count a whole b-tree, which no plan tells
-	err = db.read(func(c *conn) error {
-		return c.query("EXPLAIN "+counts, func(s *sqlite3.Stmt) error {
-			if s.ColumnText(1) == "Count" {
-				quick++
-			}
-			return nil
-		})
-	})
-	if err != nil || quick != 1 {
-		t.Errorf("%v: %d counts of a whole table, want 1, of\n%s", err, quick, counts)
 	}
 }
 

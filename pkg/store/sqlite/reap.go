@@ -90,7 +90,7 @@ func (s *seat) Reap(ctx context.Context) (reaped []jobs.Reaped, calm bool, err e
 func (s *seat) lookAround(version uint32, expired map[jobs.Ref]bool) error {
 	s.reaper.idle = 0
 	return s.db.read(func(c *conn) (err error) {
-		if err := s.db.checkSchema(c); err != nil {
+		if _, err := s.db.checkSchema(c); err != nil {
 			return err
 		}
 		if s.reaper.fleet, err = s.db.members(c); err != nil {
@@ -226,8 +226,7 @@ func (t *tx) giveBack(ending jobs.Ending, condition string, args ...any) (reaped
 	why := `(SELECT printf('worker %d%s ` + what + ` (attempt %d of %s)', j.lease_owner,
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
 		j.attempts, coalesce(j.max_attempts, '?')))`
-	args = append([]any{t.now}, args...)
-	if _, err := t.exec(history(ending, why, condition), args...); err != nil {
+	if err := t.note(ending, why, condition, args...); err != nil {
 		return nil, err
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
@@ -238,12 +237,16 @@ func (t *tx) giveBack(ending jobs.Ending, condition string, args ...any) (reaped
 		WHERE j.status = 'running' AND j.%[3]s
 		RETURNING id, lease_token, lease_owner, error, status, job_type, queue, attempts, coalesce(max_attempts, 0)`, again, why, condition),
 		func(s *sqlite3.Stmt) error {
-			reaped = append(reaped, jobs.Reaped{
+			r := jobs.Reaped{
 				Ref:    jobs.Ref{ID: s.ColumnInt64(0), Token: s.ColumnInt64(1)},
 				Worker: s.ColumnInt64(2), Reason: s.ColumnText(3), Failed: s.ColumnText(4) == string(jobs.Failed),
 				Type: s.ColumnText(5), Queue: s.ColumnText(6), Attempt: s.ColumnInt(7), MaxAttempts: s.ColumnInt(8),
-			})
+			}
+			if !r.Failed {
+				t.count(r.Queue, r.Type, 0, 1)
+			}
+			reaped = append(reaped, r)
 			return nil
-		}, args...)
+		}, append([]any{t.now}, args...)...)
 	return reaped, err
 }

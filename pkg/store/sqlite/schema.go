@@ -185,6 +185,35 @@ CREATE INDEX sync_jobs_unsuccessful ON sync_jobs (status) WHERE status = 'failed
 -- With what the delayed are counted by.
 DROP INDEX sync_jobs_delayed;
 CREATE INDEX sync_jobs_delayed ON sync_jobs (run_at, queue, job_type) WHERE status = 'pending' AND due = 0;
+`, `
+-- How many jobs there are. The writer keeps count by itself: see counts.go.
+CREATE TABLE sync_counts (
+	queue    TEXT    NOT NULL,
+	job_type TEXT    NOT NULL,
+	jobs     INTEGER NOT NULL, -- all of them
+	pending  INTEGER NOT NULL,
+	PRIMARY KEY (queue, job_type)
+) STRICT, WITHOUT ROWID;
+INSERT INTO sync_counts SELECT queue, job_type, count(*), sum(status = 'pending') FROM sync_jobs GROUP BY queue, job_type;
+CREATE TRIGGER sync_jobs_added AFTER INSERT ON sync_jobs BEGIN
+	INSERT INTO sync_counts VALUES (NEW.queue, NEW.job_type, 1, NEW.status = 'pending')
+		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs + 1, pending = pending + excluded.pending;
+END;
+CREATE TRIGGER sync_jobs_changed AFTER UPDATE OF status, queue, job_type ON sync_jobs
+	WHEN (OLD.status = 'pending') <> (NEW.status = 'pending') OR OLD.queue <> NEW.queue OR OLD.job_type <> NEW.job_type BEGIN
+	UPDATE sync_counts SET jobs = jobs - 1, pending = pending - (OLD.status = 'pending') WHERE queue = OLD.queue AND job_type = OLD.job_type;
+	INSERT INTO sync_counts VALUES (NEW.queue, NEW.job_type, 1, NEW.status = 'pending')
+		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs + 1, pending = pending + excluded.pending;
+END;
+DROP TRIGGER sync_jobs_deleted;
+CREATE TRIGGER sync_jobs_deleted AFTER DELETE ON sync_jobs BEGIN
+	DELETE FROM sync_job_errors WHERE job_id = OLD.id;
+	UPDATE sync_counts SET jobs = jobs - 1, pending = pending - (OLD.status = 'pending') WHERE queue = OLD.queue AND job_type = OLD.job_type;
+	DELETE FROM sync_counts WHERE queue = OLD.queue AND job_type = OLD.job_type AND jobs = 0;
+END;
+
+-- Nobody else writes history: what adds to it bounds it.
+DROP TRIGGER sync_job_errors_bounded;
 `}
 
 const metaTable = `CREATE TABLE IF NOT EXISTS sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`
@@ -235,20 +264,20 @@ func schemaVersion(c *conn) (int, error) {
 // would go on writing by the old rules. It asks for SQLite's own count of schema
 // changes, which costs next to nothing, and for our version only when that count has
 // moved: an application may change its own tables as it likes. Inside a write
-// transaction the answer holds until the transaction ends.
-func (db *DB) checkSchema(c *conn) error {
-	count, err := c.number(`PRAGMA schema_version`)
+// transaction the answer holds until the transaction ends. It returns that count.
+func (db *DB) checkSchema(c *conn) (count int64, err error) {
+	count, err = c.number(`PRAGMA schema_version`)
 	if err != nil || count == db.schema.Load() {
-		return err
+		return count, err
 	}
 	version, err := schemaVersion(c)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if version > len(migrations) {
 		db.failed(fmt.Errorf("%s was migrated to schema version %d by a newer shoal: start that version", db.path, version))
-		return db.closed()
+		return 0, db.closed()
 	}
 	db.schema.Store(count)
-	return nil
+	return count, nil
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,49 @@ import (
 func TestSchemaVersion(t *testing.T) {
 	if insert.SchemaVersion != len(migrations) {
 		t.Errorf("insert.SchemaVersion is %d, there are %d migrations", insert.SchemaVersion, len(migrations))
+	}
+}
+
+// TestRoomInGroup: what the operations of one transaction have added and taken counts
+// for the limit of pending jobs, though it is not written yet.
+func TestRoomInGroup(t *testing.T) {
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), Options{MaxPending: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.writer.do(t.Context(), func(t *tx) error {
+		_, err := t.enqueue([]jobs.New{{Type: "A", Payload: []byte(`1`)}, {Type: "B", Payload: []byte(`1`)}}) // a tick's, say
+		return errors.Join(err, t.takeRoom(1))
+	})
+	if !errors.Is(err, jobs.ErrQueueFull) {
+		t.Errorf("a third pending job: %v, want ErrQueueFull", err)
+	}
+}
+
+// TestOurTriggers: the writer knows the schema's triggers from the application's, or it
+// would have none of them off and be slower for everybody.
+func TestOurTriggers(t *testing.T) {
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	counts := func() (itself bool) {
+		t.Helper()
+		if err := db.writer.do(t.Context(), func(tx *tx) error { itself = tx.counts != nil; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return itself
+	}
+	if !counts() {
+		t.Error("triggers keep the counts of a new file")
+	}
+	if out, err := exec.Command("sqlite3", db.path, `CREATE TRIGGER theirs AFTER INSERT ON sync_jobs BEGIN SELECT 1; END`).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if counts() {
+		t.Error("triggers are off where the application has one")
 	}
 }
 
@@ -51,8 +95,9 @@ func TestFromEachVersion(t *testing.T) {
 			t.Errorf("version %d: claimed %+v, %v", version, turn.Claimed, err)
 		}
 		out, err := exec.Command("sqlite3", path, `SELECT (SELECT value FROM sync_meta WHERE key = 'schema_version'),
-			(SELECT value FROM sync_meta WHERE key = 'max_pending'), (SELECT count(*) FROM sync_jobs), (SELECT next_at FROM sync_schedules)`).CombinedOutput()
-		if want := fmt.Sprintf("%d|9|2|7.0\n", len(migrations)); err != nil || string(out) != want {
+			(SELECT value FROM sync_meta WHERE key = 'max_pending'), (SELECT count(*) FROM sync_jobs), (SELECT next_at FROM sync_schedules),
+			(SELECT jobs || ' ' || pending FROM sync_counts)`).CombinedOutput()
+		if want := fmt.Sprintf("%d|9|2|7.0|2 0\n", len(migrations)); err != nil || string(out) != want {
 			t.Errorf("from version %d: %s, %v, want %s", version, out, err, want)
 		}
 	}

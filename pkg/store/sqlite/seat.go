@@ -94,7 +94,7 @@ func (s *seat) Changes() <-chan struct{} { return s.watcher.changes }
 func (s *seat) Leave(ctx context.Context) error {
 	err := s.db.writer.do(ctx, func(t *tx) error {
 		// Given back, not failed: that the worker ends is no fault of theirs.
-		_, err := t.exec(`UPDATE sync_jobs SET status = 'pending', due = 1, run_at = min(run_at, ?), attempts = attempts - 1, lease_expires_at = NULL
+		_, err := t.pend(`UPDATE sync_jobs SET status = 'pending', due = 1, run_at = min(run_at, ?), attempts = attempts - 1, lease_expires_at = NULL
 			WHERE status = 'running' AND lease_owner = ?`, t.now, s.id)
 		if err != nil {
 			return err

@@ -58,7 +58,7 @@ func TestStats(t *testing.T) {
 	if _, err := db.Enqueue(ctx, jobs.New{Type: "A", Payload: []byte(`1`)}); err != nil {
 		t.Fatal(err)
 	}
-	shell(t, db.Path(), `WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO sync_jobs (job_type, payload) SELECT 'A', '1' FROM n`)
+	shell(t, db.Path(), `WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000) INSERT INTO sync_jobs (job_type, payload, status) SELECT 'A', '1', 'failed' FROM n`)
 	givenUp := 0
 	for most := 500 * time.Microsecond; most < 10*time.Millisecond; most += 500 * time.Microsecond {
 		short, cancel := context.WithTimeout(ctx, most)

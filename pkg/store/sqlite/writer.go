@@ -31,6 +31,8 @@ type writer struct {
 
 	wrote time.Time // the last group
 
+	schema int64 // PRAGMA schema_version when the triggers were last chosen
+
 	walPages       int // in use, after the last commit
 	checkpointing  bool
 	nextCheckpoint time.Time
@@ -64,6 +66,8 @@ type tx struct {
 	mono  int64   // lease clock, ms
 	again bool    // a commit of this operation failed, and may have happened
 	room  *room   // for pending jobs; nil until somebody asks
+	// What changes in sync_counts; nil where triggers keep it.
+	counts map[arm]counted
 
 	promoted time.Time // when the last bite was
 }
@@ -100,7 +104,7 @@ func (w *writer) connect() error {
 	}
 	// In place of SQLite's own hook, which checkpoints inside the commit.
 	c.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error { w.walPages = pages; return nil })
-	w.conn, w.tx = c, &tx{conn: c}
+	w.conn, w.tx, w.schema = c, &tx{conn: c}, 0
 	return nil
 }
 
@@ -283,16 +287,22 @@ func (w *writer) begin() error {
 	if err := w.conn.begin(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	err := w.db.checkSchema(w.conn)
+	schema, err := w.db.checkSchema(w.conn)
+	if err == nil && schema != w.schema {
+		err = w.chooseTriggers()
+	}
 	if err != nil {
 		w.conn.rollback()
+		return err
 	}
-	return err
+	w.schema = schema
+	return nil
 }
 
 // runAll runs the operations in the open transaction; bad is the one that failed.
 func (w *writer) runAll(ops []*op) (bad int, err error) {
 	w.tx.now, w.tx.mono, w.tx.room = w.db.now(), w.db.clock.Now(), nil
+	clear(w.tx.counts)
 	for i, o := range ops {
 		err := o.run(w.tx)
 		no, refused := errors.AsType[refusal](err)
@@ -301,7 +311,7 @@ func (w *writer) runAll(ops []*op) (bad int, err error) {
 		}
 		o.err = no.error
 	}
-	return 0, nil
+	return 0, w.tx.writeCounts()
 }
 
 // answer answers operations: with an error that they share, or else with their own.

@@ -5,6 +5,8 @@ package storetest
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -211,5 +213,18 @@ func (f *fixture) checkInvariants() {
 		if found := texts(f.T, s.Read(), query); len(found) > 0 {
 			f.Errorf("not so: %s: jobs %v", what, found)
 		}
+	}
+	said, err := s.Stats(context.Background())
+	got := []string{fmt.Sprintf("%d|%d|%d|%d|%d", said.Pending, said.Running, said.Completed, said.Failed, said.Cancelled)}
+	for _, of := range said.Types {
+		got = append(got, fmt.Sprintf("%s|%s|%d|%d", of.Type, of.Queue, of.Pending, of.Running))
+	}
+	there := append(texts(f.T, s.Read(), `SELECT count(*) FILTER (WHERE status = 'pending') || '|' || count(*) FILTER (WHERE status = 'running')
+			|| '|' || count(*) FILTER (WHERE status = 'completed') || '|' || count(*) FILTER (WHERE status = 'failed')
+			|| '|' || count(*) FILTER (WHERE status = 'cancelled') FROM sync_jobs`),
+		texts(f.T, s.Read(), `SELECT job_type || '|' || queue || '|' || count(*) FILTER (WHERE status = 'pending') || '|' || count(*) FILTER (WHERE status = 'running')
+			FROM sync_jobs WHERE status IN ('pending', 'running') GROUP BY job_type, queue ORDER BY job_type, queue`)...)
+	if err != nil || !slices.Equal(got, there) {
+		f.Errorf("counted %v, %v; there are %v", got, err, there)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // SchemaVersion is the newest schema that the statements are known to be right
 // for: the one that the engine migrates to.
-const SchemaVersion = 4
+const SchemaVersion = 5
 
 const one = `INSERT INTO sync_jobs
 	(job_type, payload, created_at, priority, queue, run_at, due, max_attempts, timeout, meta)
