@@ -149,12 +149,6 @@ func (s *seat) claim(t *tx, best string, args []any, want jobs.Want, all policie
 		n, n+1, attempts, n+2, timeout, n+3, best)
 	args = append(args, s.id, t.mono+want.TTL.Milliseconds(), want.Limit.MaxAttempts, want.Limit.Timeout.Seconds())
 	db := s.db
-	before := len(*into)
-	defer func() {
-		for _, c := range (*into)[before:] {
-			t.count(c.Queue, c.Type, 0, -1)
-		}
-	}()
 	var jobType, queue string // as most are the same, they are copied when they differ
 	return t.query(sql, func(s *sqlite3.Stmt) error {
 		if b := s.ColumnRawText(2); jobType != string(b) {
@@ -179,6 +173,7 @@ func (s *seat) claim(t *tx, best string, args []any, want jobs.Want, all policie
 			c.Retry = all.retry(c.Type, c.Queue)
 		}
 		*into = append(*into, c)
+		t.count(queue, jobType, 0, -1)
 		return nil
 	}, args...)
 }
