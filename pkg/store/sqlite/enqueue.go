@@ -76,25 +76,22 @@ func (t *tx) enqueue(batch []jobs.New) ([]jobs.Added, error) {
 		if added[i], err = t.enqueueOne(n); err != nil {
 			return nil, err
 		}
+		if !added[i].Existing {
+			t.count(cmp.Or(n.Queue, jobs.DefaultQueue), n.Type, 1, 1)
+		}
 	}
 	return added, nil
 }
 
 func (t *tx) enqueueOne(n jobs.New) (jobs.Added, error) {
 	sql, args := insert.Statement(n, t.now)
-	queue := cmp.Or(n.Queue, jobs.DefaultQueue)
 	if n.Unique.Key == "" {
 		_, err := t.exec(sql, args...)
-		t.count(queue, n.Type, 1, 1)
 		return jobs.Added{ID: t.LastInsertRowID()}, err
 	}
 	t.SetLastInsertRowID(0) // an upsert that finds a row leaves it as it is
 	id, err := t.number(sql, args...)
-	existing := t.LastInsertRowID() != id
-	if !existing {
-		t.count(queue, n.Type, 1, 1)
-	}
-	return jobs.Added{ID: id, Existing: existing}, err
+	return jobs.Added{ID: id, Existing: t.LastInsertRowID() != id}, err
 }
 
 // enqueued proves that a batch whose commit failed was written after all: its
