@@ -1,11 +1,6 @@
 package sqlite
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/ncruces/go-sqlite3"
-)
+import "github.com/ncruces/go-sqlite3"
 
 // sync_counts says how many jobs there are, and how many of them are pending, by queue
 // and type: to count a million rows takes a quarter of a second. As any program may
@@ -18,16 +13,13 @@ import (
 //
 // What the other triggers do, the writer's operations do themselves.
 
-// ourTriggers are those of the schema.
-var ourTriggers = []string{"sync_jobs_added", "sync_jobs_changed", "sync_jobs_deleted", "sync_jobs_moved"}
-
 // counted is a change of a row of sync_counts.
 type counted struct{ jobs, pending int64 }
 
 // count notes that there are so many more jobs of a queue and type, and so many more
 // of them pending.
 func (t *tx) count(queue, jobType string, jobs, pending int64) {
-	if t.counts != nil && (jobs != 0 || pending != 0) {
+	if t.counts != nil {
 		c := t.counts[arm{queue, jobType}]
 		t.counts[arm{queue, jobType}] = counted{c.jobs + jobs, c.pending + pending}
 	}
@@ -65,10 +57,11 @@ func (t *tx) pending() (n int64, err error) {
 // chooseTriggers switches the triggers of the writer's connection off, or on where the
 // application has some, or a foreign key that may lead to some.
 func (w *writer) chooseTriggers() error {
-	theirs, err := w.conn.exists(fmt.Sprintf(`
-		SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) GLOB 'sync_*' AND name NOT IN ('%s')
+	theirs, err := w.conn.exists(`
+		SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) GLOB 'sync_*'
+			AND name NOT IN ('sync_jobs_added', 'sync_jobs_changed', 'sync_jobs_deleted', 'sync_jobs_moved')
 		UNION ALL SELECT 1 FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
-			WHERE s.type = 'table' AND lower(f."table") GLOB 'sync_*'`, strings.Join(ourTriggers, `', '`)))
+			WHERE s.type = 'table' AND lower(f."table") GLOB 'sync_*'`)
 	if err != nil {
 		return err
 	}
