@@ -97,7 +97,7 @@ func (t *tx) complete(refs []jobs.Ref, result []byte) (accepted map[jobs.Ref]boo
 // holds it.
 func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 	if !o.Uncounted {
-		if err := t.note(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`, o.Error, o.ID, o.Token); err != nil {
+		if err := t.noteEndings(jobs.EndedFailed, `?2`, `id = ?3 AND lease_token = ?4`, o.Error, o.ID, o.Token); err != nil {
 			return false, err
 		}
 	}
@@ -116,6 +116,7 @@ func (t *tx) end(o jobs.Outcome) (accepted bool, err error) {
 }
 
 // pend runs an UPDATE that has running jobs wait again, and says whether there were any.
+// They are counted when it has not failed: finishAll goes on after an error.
 func (t *tx) pend(update string, args ...any) (some bool, err error) {
 	var waiting []arm
 	err = t.query(update+` RETURNING queue, job_type`, func(s *sqlite3.Stmt) error {
@@ -145,11 +146,11 @@ func wasAccepted(c *conn, o jobs.Outcome) (bool, error) {
 	return c.exists(`SELECT 1 FROM sync_jobs WHERE id = ? AND lease_token = ? AND status = ?`, o.ID, o.Token, string(o.Status))
 }
 
-// note adds a row of history for each running attempt that meets the condition and
-// ends now without completing. A job keeps its last 100. why and condition are SQL,
+// noteEndings adds a row of history for each running attempt that meets the condition
+// and ends now without completing. A job keeps its last 100. why and condition are SQL,
 // with parameters from ?2 on; condition must begin with a column of sync_jobs, before
 // which the alias is put.
-func (t *tx) note(ending jobs.Ending, why, condition string, args ...any) error {
+func (t *tx) noteEndings(ending jobs.Ending, why, condition string, args ...any) error {
 	var long []int64
 	err := t.query(fmt.Sprintf(`INSERT OR REPLACE INTO sync_job_errors (job_id, lease_token, attempt, worker_id, host, pid, started_at, ended_at, ending, error)
 		SELECT j.id, j.lease_token, j.attempts, j.lease_owner, w.host, w.pid, coalesce(j.started_at, j.created_at), ?1, '%s', %s

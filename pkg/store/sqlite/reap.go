@@ -226,7 +226,7 @@ func (t *tx) giveBack(ending jobs.Ending, condition string, args ...any) (reaped
 	why := `(SELECT printf('worker %d%s ` + what + ` (attempt %d of %s)', j.lease_owner,
 		coalesce((SELECT printf(' (%s, pid %d)', host, pid) FROM sync_workers WHERE id = j.lease_owner), ''),
 		j.attempts, coalesce(j.max_attempts, '?')))`
-	if err := t.note(ending, why, condition, args...); err != nil {
+	if err := t.noteEndings(ending, why, condition, args...); err != nil {
 		return nil, err
 	}
 	err = t.query(fmt.Sprintf(`UPDATE sync_jobs AS j SET
