@@ -11,7 +11,9 @@ import "github.com/ncruces/go-sqlite3"
 // Where the application has triggers on our tables, they must fire for the writer's
 // statements too, and then all do: ours count, and what the operations say is dropped.
 //
-// What the other triggers do, the writer's operations do themselves.
+// What the schema's triggers do besides (the history of a deleted job goes with it, and
+// a job that is moved into the future is not due), the writer's operations do themselves.
+// Transactions with foreign code in them, in alone.go, have all triggers.
 
 // counted is a change of a row of sync_counts.
 type counted struct{ jobs, pending int64 }
