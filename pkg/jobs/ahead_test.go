@@ -66,7 +66,7 @@ func TestAheadStopsInTurn(t *testing.T) {
 // TestAheadLost proves that a job which was claimed ahead, and is cancelled before there
 // is a slot for it, never begins.
 func TestAheadLost(t *testing.T) {
-	f := newFast(t, 500*time.Millisecond, time.Hour)
+	f := newFast(t, time.Second, time.Hour)
 	waiting := f.waiting()
 	// With those that run, as their handlers hear of it: all are lost in one look.
 	if _, err := f.Change(t.Context(), jobs.Filter{Status: jobs.Running}, jobs.Change{Verb: jobs.Cancel}); err != nil {

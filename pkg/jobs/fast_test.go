@@ -22,6 +22,7 @@ type slowDisk struct {
 	waits   chan struct{} // a turn waits for that
 	renewed chan struct{} // leases were
 	most    atomic.Int64  // jobs that a turn claimed
+	handed  sync.Map      // the claims that turns have returned, by jobs.Ref
 }
 
 type slowDiskSeat struct {
@@ -47,6 +48,9 @@ func (s slowDiskSeat) Turn(ctx context.Context, ask jobs.Ask) (jobs.Turn, error)
 	select {
 	case <-over:
 	case <-s.back:
+	}
+	for _, c := range turn.Claimed {
+		s.handed.Store(c.Ref, true)
 	}
 	s.most.Store(max(s.most.Load(), int64(len(turn.Claimed))))
 	return turn, err
@@ -133,7 +137,7 @@ func newFast(t *testing.T, turn, lease time.Duration, opts ...jobs.Option) *fast
 	return f
 }
 
-// waiting are the claims that wait for a slot; there must be some.
+// waiting are the claims that wait for a slot, as the worker knows; there must be some.
 func (f *fast) waiting() (claims []jobs.Ref) {
 	f.Helper()
 	held, err := f.Jobs(f.Context(), jobs.Filter{Status: jobs.Running})
@@ -144,7 +148,8 @@ func (f *fast) waiting() (claims []jobs.Ref) {
 	defer f.mu.Unlock()
 	for _, row := range held {
 		claim := jobs.Ref{ID: row.ID, Token: row.LeaseToken}
-		if _, began := f.began[claim]; !began && string(row.Payload) == `"long"` {
+		_, began := f.began[claim]
+		if _, handed := f.disk.handed.Load(claim); handed && !began && string(row.Payload) == `"long"` {
 			claims = append(claims, claim)
 		}
 	}
