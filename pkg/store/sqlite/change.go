@@ -187,11 +187,15 @@ func (b *bite) run(t *tx) error {
 func (b *bite) one(t *tx, id int64) (n int64, err error) {
 	var of arm
 	var pending int64
-	if err := t.query(`SELECT queue, job_type, status = 'pending' FROM sync_jobs WHERE id = ?`, func(s *sqlite3.Stmt) error {
+	const before = `queue, job_type, status = 'pending'`
+	was := func(s *sqlite3.Stmt) error {
 		of, pending = arm{s.ColumnText(0), s.ColumnText(1)}, s.ColumnInt64(2)
 		return nil
-	}, id); err != nil {
-		return 0, err
+	}
+	if b.change.Verb == jobs.Retry || b.change.Verb == jobs.Cancel {
+		if err := t.query(`SELECT `+before+` FROM sync_jobs WHERE id = ?`, was, id); err != nil {
+			return 0, err
+		}
 	}
 	args := append(matchArgs(b.filter), id)
 	where := ` WHERE id = ?5 AND ` + allowed(b.change.Verb) + ` AND ` + match
@@ -210,7 +214,8 @@ func (b *bite) one(t *tx, id int64) (n int64, err error) {
 			t.count(of.queue, of.jobType, 0, -pending)
 		}
 	case jobs.Delete:
-		if n, err = t.exec(`DELETE FROM sync_jobs`+where, args...); n == 1 {
+		err = t.query(`DELETE FROM sync_jobs`+where+` RETURNING `+before, was, args...)
+		if n = t.Changes(); err == nil && n == 1 {
 			t.count(of.queue, of.jobType, -1, -pending)
 			_, err = t.exec(`DELETE FROM sync_job_errors WHERE job_id = ?`, id)
 		}

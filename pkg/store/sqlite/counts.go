@@ -39,7 +39,7 @@ func (t *tx) writeCounts() error {
 			return err
 		}
 		if c.jobs < 0 {
-			if _, err := t.exec(`DELETE FROM sync_counts WHERE queue = ? AND job_type = ? AND jobs = 0`, of.queue, of.jobType); err != nil {
+			if _, err := t.exec(`DELETE FROM sync_counts WHERE queue = ? AND job_type = ? AND jobs = 0 AND pending = 0`, of.queue, of.jobType); err != nil {
 				return err
 			}
 		}
@@ -61,7 +61,7 @@ func (t *tx) pending() (n int64, err error) {
 func (w *writer) chooseTriggers() error {
 	theirs, err := w.conn.exists(`
 		SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) GLOB 'sync_*'
-			AND name NOT IN ('sync_jobs_added', 'sync_jobs_changed', 'sync_jobs_deleted', 'sync_jobs_moved')
+			AND name NOT IN ('sync_counts_added', 'sync_counts_changed', 'sync_jobs_deleted', 'sync_jobs_moved')
 		UNION ALL SELECT 1 FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
 			WHERE s.type = 'table' AND lower(f."table") GLOB 'sync_*'`)
 	if err != nil {

@@ -31,8 +31,8 @@ func TestStoreWithTriggers(t *testing.T) {
 	})
 }
 
-// TestCountsOfOthers proves that other programs' statements, of any kind but one, are
-// counted, and that what README says mends that one.
+// TestCountsOfOthers proves that other programs' statements are counted, those that
+// replace a row excepted, and that what README says mends what these do.
 func TestCountsOfOthers(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{})
 	defer db.Close()
@@ -125,8 +125,49 @@ func TestTheirTriggers(t *testing.T) {
 	}
 	tell(`CREATE TRIGGER theirs AFTER INSERT ON Sync_Jobs BEGIN INSERT INTO told VALUES ('new'); END`, `DROP TRIGGER theirs`, "new", enqueue)
 	tell(`CREATE TRIGGER theirs AFTER UPDATE OF status ON sync_jobs BEGIN INSERT INTO told VALUES (NEW.status); END`, `DROP TRIGGER theirs`, "running", claim)
-	tell(`CREATE TABLE notes (job INTEGER REFERENCES sync_jobs ON DELETE CASCADE); INSERT INTO notes SELECT min(id) FROM sync_jobs;
+	tell(`CREATE TABLE notes (job INTEGER REFERENCES Sync_Jobs ON DELETE CASCADE); INSERT INTO notes SELECT min(id) FROM sync_jobs;
 		CREATE TRIGGER theirs AFTER DELETE ON notes BEGIN INSERT INTO told VALUES ('gone'); END`, `DROP TABLE notes`, "gone", last)
+}
+
+// TestCountsBehindTheirTriggers proves that the counts hold where a trigger of the
+// application, which SQLite fires before ours as it is newer, changes what was just
+// enqueued or takes it away.
+func TestCountsBehindTheirTriggers(t *testing.T) {
+	for _, does := range []string{
+		`UPDATE sync_jobs SET queue = 'bulk' WHERE id = NEW.id`,
+		`UPDATE sync_jobs SET status = 'cancelled', completed_at = 1 WHERE id = NEW.id`,
+		`DELETE FROM sync_jobs WHERE id = NEW.id`,
+	} {
+		db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{})
+		defer db.Close()
+		shell(t, db.Path(), `CREATE TRIGGER theirs AFTER INSERT ON sync_jobs BEGIN `+does+`; END`)
+		for range 2 {
+			if _, err := db.Enqueue(t.Context(), jobs.New{Type: "A", Payload: []byte(`1`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shell(t, db.Path(), `INSERT INTO sync_jobs (job_type, payload) VALUES ('A', '1')`)
+		if found := shell(t, db.Path(), wrongCounts); found != "" {
+			t.Errorf("with %s:\n%s", does, found)
+		}
+	}
+}
+
+// TestReplacedIsRoom proves that a count which another program's REPLACE has left too
+// high refuses nothing.
+func TestReplacedIsRoom(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "jobs.db"), sqlite.Options{MaxPending: 3})
+	defer db.Close()
+	for range 5 {
+		shell(t, db.Path(), `REPLACE INTO sync_jobs (job_type, payload, unique_key) VALUES ('A', '1', 'k')`)
+	}
+	n := jobs.New{Type: "A", Payload: []byte(`1`)}
+	if _, err := db.Enqueue(t.Context(), n, n); err != nil {
+		t.Errorf("with one of three pending: %v", err)
+	}
+	if _, err := db.Enqueue(t.Context(), n); !errors.Is(err, jobs.ErrQueueFull) {
+		t.Errorf("with three of three pending: %v, want ErrQueueFull", err)
+	}
 }
 
 // TestCountsInClosures proves that what a transaction with foreign code does is counted

@@ -186,7 +186,8 @@ CREATE INDEX sync_jobs_unsuccessful ON sync_jobs (status) WHERE status = 'failed
 DROP INDEX sync_jobs_delayed;
 CREATE INDEX sync_jobs_delayed ON sync_jobs (run_at, queue, job_type) WHERE status = 'pending' AND due = 0;
 `, `
--- How many jobs there are. The writer keeps count by itself: see counts.go.
+-- How many jobs there are. The writer keeps count by itself: see counts.go. Another's
+-- trigger may come before these, with an UPDATE or a DELETE of what is not counted yet.
 CREATE TABLE sync_counts (
 	queue    TEXT    NOT NULL,
 	job_type TEXT    NOT NULL,
@@ -195,25 +196,27 @@ CREATE TABLE sync_counts (
 	PRIMARY KEY (queue, job_type)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO sync_counts SELECT queue, job_type, count(*), sum(status = 'pending') FROM sync_jobs GROUP BY queue, job_type;
-CREATE TRIGGER sync_jobs_added AFTER INSERT ON sync_jobs BEGIN
+CREATE TRIGGER sync_counts_added AFTER INSERT ON sync_jobs BEGIN
 	INSERT INTO sync_counts VALUES (NEW.queue, NEW.job_type, 1, NEW.status = 'pending')
 		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs + 1, pending = pending + excluded.pending;
 END;
-CREATE TRIGGER sync_jobs_changed AFTER UPDATE OF status, queue, job_type ON sync_jobs
+CREATE TRIGGER sync_counts_changed AFTER UPDATE OF status, queue, job_type ON sync_jobs
 	WHEN (OLD.status = 'pending') <> (NEW.status = 'pending') OR OLD.queue <> NEW.queue OR OLD.job_type <> NEW.job_type BEGIN
-	UPDATE sync_counts SET jobs = jobs - 1, pending = pending - (OLD.status = 'pending') WHERE queue = OLD.queue AND job_type = OLD.job_type;
+	INSERT INTO sync_counts VALUES (OLD.queue, OLD.job_type, -1, -(OLD.status = 'pending'))
+		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs - 1, pending = pending + excluded.pending;
 	INSERT INTO sync_counts VALUES (NEW.queue, NEW.job_type, 1, NEW.status = 'pending')
 		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs + 1, pending = pending + excluded.pending;
 END;
-DROP TRIGGER sync_jobs_deleted;
+DROP TRIGGER IF EXISTS sync_jobs_deleted;
 CREATE TRIGGER sync_jobs_deleted AFTER DELETE ON sync_jobs BEGIN
 	DELETE FROM sync_job_errors WHERE job_id = OLD.id;
-	UPDATE sync_counts SET jobs = jobs - 1, pending = pending - (OLD.status = 'pending') WHERE queue = OLD.queue AND job_type = OLD.job_type;
-	DELETE FROM sync_counts WHERE queue = OLD.queue AND job_type = OLD.job_type AND jobs = 0;
+	INSERT INTO sync_counts VALUES (OLD.queue, OLD.job_type, -1, -(OLD.status = 'pending'))
+		ON CONFLICT (queue, job_type) DO UPDATE SET jobs = jobs - 1, pending = pending + excluded.pending;
+	DELETE FROM sync_counts WHERE queue = OLD.queue AND job_type = OLD.job_type AND jobs = 0 AND pending = 0;
 END;
 
 -- Nobody else writes history: what adds to it bounds it.
-DROP TRIGGER sync_job_errors_bounded;
+DROP TRIGGER IF EXISTS sync_job_errors_bounded;
 `}
 
 const metaTable = `CREATE TABLE IF NOT EXISTS sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`

@@ -55,7 +55,8 @@ type Options struct {
 	// MaxPending is kept in the file: an Enqueue by anyone that would leave more jobs
 	// than that pending fails with jobs.ErrQueueFull. It does not bind follow-ups,
 	// ticks, sqlitetx and plain SQL [what the file says; in a new one no limit, or 1,000
-	// for Memory].
+	// for Memory]. It costs each commit of enqueues a look at the counts of all queues
+	// and types, and one that is refused a count of the pending jobs.
 	MaxPending int
 	// Existing refuses to make a database that is not there, or a queue in one that
 	// has none [false].
