@@ -32,7 +32,7 @@ func fill(t *testing.T, db *DB, n, size int) {
 func TestChangeLetsOthersWrite(t *testing.T) {
 	many := 200_000
 	if race { // tenfold as slow
-		many = 20_000
+		many = 5_000
 	}
 	for _, c := range []struct {
 		what    string
