@@ -68,10 +68,9 @@ func TestAheadStopsInTurn(t *testing.T) {
 func TestAheadLost(t *testing.T) {
 	f := newFast(t, time.Second, time.Hour)
 	waiting := f.waiting()
-	// With those that run, as their handlers hear of it: all are lost in one look.
-	if _, err := f.Change(t.Context(), jobs.Filter{Status: jobs.Running}, jobs.Change{Verb: jobs.Cancel}); err != nil {
-		t.Fatal(err)
-	}
+	// With those that run, as their handlers hear of it: in one commit, or the worker may
+	// know of these before it knows of the others.
+	f.exec(`UPDATE sync_jobs SET status = 'cancelled', completed_at = 1, lease_expires_at = NULL WHERE status = 'running'`)
 	if cause := expect(t, "the end of one that ran", f.cause); !errors.Is(cause, lease.ErrLost) {
 		t.Errorf("cause: %v, want ErrLost", cause)
 	}
