@@ -50,7 +50,7 @@ func TestAheadStops(t *testing.T) {
 
 // TestAheadStopsInTurn proves the same of a worker that waits for the store as it is told.
 func TestAheadStopsInTurn(t *testing.T) {
-	f := newFast(t, 500*time.Millisecond, time.Hour)
+	f := newFast(t, time.Second, time.Hour)
 	f.disk.gone.Store(true)
 	f.first <- struct{}{} // its outcome has a turn begin; another has its slot
 	expect(t, "a turn that waits", f.disk.waits)

@@ -92,6 +92,37 @@ func TestStallIsNoFault(t *testing.T) {
 	}
 }
 
+// TestInterruptedAgain proves that a job whose lease ends again and again waits a second
+// for each time before, and no longer than after a failure; and that no attempt is counted.
+func TestInterruptedAgain(t *testing.T) {
+	q := newQueue(t, store.Options{})
+	for _, before := range []int{0, 20, 500} {
+		q.exec(`UPDATE sync_jobs SET lease_token = ? WHERE id = ?`, before, enqueue(q, "Send", before))
+	}
+	w := q.worker(q, jobs.WorkerOptions{Lease: time.Second, RetryDelay: 100 * time.Second})
+	started := make(chan struct{})
+	jobs.Handle(w, "Send", func(ctx context.Context, j *jobs.Job[int]) error {
+		if j.Token > int64(j.Payload)+1 {
+			return nil
+		}
+		started <- struct{}{}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	q.start(w)
+	for range 3 {
+		expect(t, "the handler's start", started)
+	}
+	free := q.block()
+	<-time.After(time.Second) // the leases are over
+	free()
+	q.eventually("0|completed|1\n20|pending|0\n500|pending|0", `SELECT payload, status, attempts FROM sync_jobs ORDER BY id`)
+	waits := q.value(`SELECT payload, run_at - started_at BETWEEN 20 AND 50, run_at - started_at BETWEEN 60 AND 200 FROM sync_jobs WHERE status = 'pending' ORDER BY id`)
+	if waits != "20|1|0\n500|0|1" {
+		t.Errorf("waits of some 20 s, and of some 100 s: %s\n%s", waits, q.value(`SELECT payload, run_at - started_at FROM sync_jobs`))
+	}
+}
+
 // TestDrainBlocked proves that a worker which is told to stop while another
 // program sits on the write lock ends in time all the same, and says what it
 // could not hand in; and that the job runs again.

@@ -182,7 +182,7 @@ ALTER TABLE sync_schedules ADD COLUMN last_at REAL; -- the last tick that was en
 -- What ended without completing: few jobs beside those that did.
 CREATE INDEX sync_jobs_unsuccessful ON sync_jobs (status) WHERE status = 'failed' OR status = 'cancelled';
 `, `
--- With what the delayed are counted by.
+-- With what AnyLeft goes by.
 DROP INDEX sync_jobs_delayed;
 CREATE INDEX sync_jobs_delayed ON sync_jobs (run_at, queue, job_type) WHERE status = 'pending' AND due = 0;
 `, `
