@@ -44,10 +44,10 @@ func (db *DB) Enqueue(ctx context.Context, batch ...jobs.New) ([]jobs.Added, err
 }
 
 // room is how many pending jobs the file allows and has, by sync_counts or, once these
-// were not to be believed, counted. It is found out once a transaction.
+// were not to be believed, by the jobs themselves. It is found out once a transaction.
 type room struct {
 	limit, pending int64
-	counted        bool
+	exact          bool // by the jobs
 }
 
 // takeRoom refuses with ErrQueueFull where n more pending jobs would be too many.
@@ -63,10 +63,10 @@ func (t *tx) takeRoom(n int) (err error) {
 		}
 	}
 	full := func() bool { return t.room.limit > 0 && t.room.pending+int64(n) > t.room.limit }
-	if full() && !t.room.counted {
+	if full() && !t.room.exact {
 		// Another program's REPLACE leaves sync_counts too high. Two counts, as each has
 		// its partial index.
-		t.room.counted = true
+		t.room.exact = true
 		t.room.pending, err = t.number(`SELECT
 			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 1 LIMIT ?1)) +
 			(SELECT count(*) FROM (SELECT 1 FROM sync_jobs WHERE status = 'pending' AND due = 0 LIMIT ?1))`, t.room.limit)

@@ -56,7 +56,7 @@ func TestPlansOfLooks(t *testing.T) {
 		statement string
 		args      []any
 		want      int // uses of the index
-	}{{failed, args, 1}, {counts, nil, 2}} {
+	}{{failed, args, 1}, {statsQuery, nil, 2}} {
 		rows, err := db.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+look.statement, look.args...)
 		if err != nil {
 			t.Fatal(err)

@@ -10,10 +10,10 @@ import (
 	"github.com/shoal-project/shoal/pkg/jobs"
 )
 
-// counts is what there is of each status, by queue and type where it is unfinished. It
+// statsQuery is what there is of each status, by queue and type where it is unfinished. It
 // is one statement, so that all of it is of one moment. What has completed is the rest.
 // The running lie in their index by worker: GROUP BY would sort them.
-const counts = `
+const statsQuery = `
 	SELECT 'jobs', queue, job_type, jobs, pending FROM sync_counts
 	UNION ALL SELECT 'running', queue, job_type, 1, 0 FROM sync_jobs WHERE status = 'running'
 	UNION ALL SELECT 'failed', '', '', count(*), 0 FROM sync_jobs WHERE status = 'failed'
@@ -35,7 +35,7 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 		}
 	}
 	unfinished := make(tally)
-	all, err := db.count(ctx, &s, unfinished)
+	all, err := db.readStats(ctx, &s, unfinished)
 	if err != nil {
 		return jobs.Stats{}, wrapError("stats", err)
 	}
@@ -53,10 +53,10 @@ func (db *DB) Stats(ctx context.Context) (s jobs.Stats, err error) {
 	return s, nil
 }
 
-// count runs counts: it fills in s and unfinished, and returns how many jobs there are.
-func (db *DB) count(ctx context.Context, s *jobs.Stats, unfinished tally) (all int64, err error) {
+// readStats fills in s and unfinished, and returns how many jobs there are.
+func (db *DB) readStats(ctx context.Context, s *jobs.Stats, unfinished tally) (all int64, err error) {
 	err = db.browse(ctx, func(c *conn) error {
-		return c.query(counts, func(row *sqlite3.Stmt) error {
+		return c.query(statsQuery, func(row *sqlite3.Stmt) error {
 			n := row.ColumnInt64(3)
 			switch row.ColumnText(0) {
 			case "jobs":
