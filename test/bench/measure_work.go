@@ -38,7 +38,9 @@ func many(ctx context.Context, b *bench, g *group) error {
 	if slices.Contains(b.Processes, 8) {
 		eight = 8
 	}
-	var atEight []float64
+	most := slices.Max(b.Processes)
+	var small []float64
+	claims := newTimes()
 	for _, n := range b.Processes {
 		rounds, jobs := 1, b.Jobs/2 // a point of the picture
 		if n == eight {
@@ -56,36 +58,31 @@ func many(ctx context.Context, b *bench, g *group) error {
 			}
 			worker = append(worker, total(reports).rate())
 			shares = append(shares, least(reports))
+			if n != eight {
+				continue
+			}
+			if reports, err = b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs / 2}); err != nil {
+				return err
+			}
+			small = append(small, total(reports).rate())
+			for _, r := range reports {
+				claims.Merge(r.Claims.Histogram)
+			}
 		}
 		ours.Points = append(ours.Points, [2]float64{float64(n), middle(worker)})
 		theirs.Points = append(theirs.Points, [2]float64{float64(n), middle(bare)})
 		if n != eight {
 			continue
 		}
-		atEight = worker
 		what := fmt.Sprintf("%d processes × 50", n)
 		g.add(median(what, worker, "jobs/s"), median(fmt.Sprintf("%d bare loops × 50", n), bare, "jobs/s"),
 			ratio(what+" / bare loops", worker, bare).atLeast(0.8),
 			number("least share of a process / fair share", slices.Min(shares), "x").atLeast(0.5))
+		few := fmt.Sprintf("%d processes × 8", most)
+		g.add(median(few, small, "jobs/s"), ratio(few+" / "+what, small, worker).atLeast(0.5),
+			number(few+", wait for a claim, p50", float64(claims.ValueAtQuantile(50))/1e3, "ms"),
+			number(few+", wait for a claim, p99", float64(claims.ValueAtQuantile(99))/1e3, "ms"))
 	}
-	most := slices.Max(b.Processes)
-	var small []float64
-	claims := newTimes()
-	for range b.Rounds {
-		reports, err := b.work(ctx, most, role{Kind: "worker", Slots: 8, Jobs: b.Jobs / 2})
-		if err != nil {
-			return err
-		}
-		small = append(small, total(reports).rate())
-		for _, r := range reports {
-			claims.Merge(r.Claims.Histogram)
-		}
-	}
-	what := fmt.Sprintf("%d processes × 8", most)
-	g.add(median(what, small, "jobs/s"),
-		number(fmt.Sprintf("%s / %d processes × 50", what, eight), middle(small)/middle(atEight), "x").atLeast(0.5),
-		number(what+", wait for a claim, p50", float64(claims.ValueAtQuantile(50))/1e3, "ms"),
-		number(what+", wait for a claim, p99", float64(claims.ValueAtQuantile(99))/1e3, "ms"))
 	g.Picture = &picture{
 		Title: "No-op jobs a second over processes with 50 slots each, one file",
 		X:     "processes", Y: "jobs/s", LogX: true, Lines: []line{ours, theirs},
