@@ -23,7 +23,7 @@ import (
 	"syscall"
 )
 
-const usageText = "usage: bench [--full] [--big N] [--out DIR] [--dir DIR] [--only NAME]…"
+const usageText = "usage: scripts/bench [--full] [--big N] [--out DIR] [--dir DIR] [--only NAME]…"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,7 +57,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		only = append(only, name)
 		return nil
 	})
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(stdout, usageText)
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("%w; %s", err, usageText)
 	}
 	if flags.NArg() > 0 || *finished < 0 {
