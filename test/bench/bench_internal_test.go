@@ -134,6 +134,10 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
 		}
 	}
+	var help bytes.Buffer
+	if err := run(t.Context(), []string{"--help"}, nil, &help, io.Discard); err != nil || help.String() != usageText+"\n" {
+		t.Errorf("--help: %v: %q", err, help.String())
+	}
 }
 
 // TestNotMeasured: what was not measured is in the table, with the reason.
